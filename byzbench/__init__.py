@@ -5,8 +5,8 @@
     result = byzbench.run(algo="decbyzpg", attack="alie", topology="ring")
     results = byzbench.sweep({"algo": ["decbyzpg", "fed_ppo"], "attack": ["none", "ipm"], "seeds": 3})
 
-The functions do what the commands of the same names do, with the same checks, errors and files. Everything is imported
-on first use, so that `import byzbench` is fast.
+The functions do what commands do, and write the same files: see docs/python.md. Everything is imported on first use, so
+that `import byzbench` is fast.
 """
 
 from pathlib import Path as _Path

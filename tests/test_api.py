@@ -87,6 +87,11 @@ def test_public_names_are_found_where_they_are_used_first() -> None:
         (lambda: byzbench.make("aggregator", byzbench.make("aggregator", "krum"), power=2), "is built already"),
         (lambda: byzbench.components("atack"), "unknown kind 'atack'. Did you mean 'attack'"),
         (lambda: byzbench.load_results("nowhere"), "nowhere is neither a run folder"),
+        (lambda: byzbench.load_results(3), "load_results takes paths, got 3"),  # type: ignore[arg-type]
+        (lambda: byzbench.load_policy("nowhere"), "there is no file nowhere"),
+        (lambda: byzbench.sweep(3), "a grid is a TOML file, or its content as a dict, got 3"),  # type: ignore[arg-type]
+        (lambda: byzbench.tune(algo="byzpg", attacks=3), "attacks must be a list of names, got 3"),  # type: ignore
+        (lambda: byzbench.worst_case(also=[3]), r"also must be a list of names, got \[3\]"),  # type: ignore
     ],
 )
 def test_mistakes_are_one_line_that_names_what_was_meant(call: Any, message: str) -> None:

@@ -536,6 +536,7 @@ def test_a_broken_plug_in_has_one_clear_reason(check: Command, write: Write, sou
         ("mean", "'mean' is the name of several components: add --kind aggregator or --kind agreement"),
         ("alie:z=0", "z=0: "),
         ("alie --kind topology", "not a component of kind topology"),
+        ("attacks/alie.py --kind aggregator", "attacks/alie.py defines a component of kind attack, not aggregator"),
         ("alie --kind topologie", "unknown kind 'topologie'. Did you mean "),
         ("", "Missing argument"),
     ],

@@ -460,6 +460,10 @@ def test_list_groups_and_filters_by_traits(command: Command) -> None:
     selected = command("list", "attacks", "--json", "--where", "strength=adaptive", "--where", "equivocates=no").out
     assert {entry["name"] for entry in strict(selected)} >= {"optimal_ipm", "agr_tailored"}
     assert command("list", "algo", "--where", "communication=single_agent").out.split()[2] == "page_pg"
+    assert (
+        command("list", "attacks", "--where", "acts on=messages").out
+        == command("list", "attacks", "--where", "acts_on=messages").out
+    )
 
 
 @pytest.mark.parametrize(
@@ -467,7 +471,8 @@ def test_list_groups_and_filters_by_traits(command: Command) -> None:
     [
         ("--where strength=blind", "--where needs a kind"),
         ("attacks --where strenth=blind", "got 'strenth=blind'. Did you mean 'strength'? Traits: acts_on, "),
-        ("attacks --where strength", "--where takes TRAIT=VALUE, got 'strength'"),
+        ("attacks --where strength", "--where takes TRAIT=VALUE, got 'strength'. Traits: "),
+        ("attacks --where strength=blind --where strength=adaptive", "no component has strength=blind and strength="),
         ("attacks --where strength=omnicient", "no strength is 'omnicient'. Did you mean 'omniscient'? Values: "),
     ],
 )

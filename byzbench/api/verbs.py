@@ -188,6 +188,7 @@ def tune(
     Raises:
         UserError: The study is invalid; the message is one line.
     """
+    attacks, against = _listed("attacks", attacks), _listed("against", against)
     if bool(attacks) == bool(against):
         raise InvalidParameter("tune takes attacks=[...] to tune an algorithm, or against=[...] to tune an attack")
     kind: TunedSide = "algorithm" if attacks else "attack"
@@ -234,7 +235,7 @@ def evaluate(
     store, content = Path(out), evaluation_suite(_grid(suite), algo)
     with _opened(executor, store, jobs) as workers:
         files = []
-        for problem in tuning_problems(content, tuning_attacks(content, attacks), tuning_seeds):
+        for problem in tuning_problems(content, tuning_attacks(content, _listed("attacks", attacks)), tuning_seeds):
             files.append(store / "studies" / f"tuned-{problem.name}.json")
             _study(problem, trials, store, workers).write(files[-1])
         plan = evaluation_plan(content, files)
@@ -278,7 +279,7 @@ def worst_case(
         range(SELECTION, SELECTION + selection),
         range(REPORTING, REPORTING + reporting),
         parameters=parameters,
-        ensemble=extend_ensemble(STANDARD_V1, also),
+        ensemble=extend_ensemble(STANDARD_V1, _listed("also", also)),
     )
     with _opened(executor, Path(out), jobs) as workers:
         return search.run(Path(out), workers, callback)
@@ -348,10 +349,24 @@ def _opened(
             yield opened
 
 
+def _listed(keyword: str, given: Sequence[str]) -> list[str]:
+    """Return the names that a keyword lists; a name alone is a list of one.
+
+    Raises:
+        InvalidParameter: It lists something else.
+    """
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InvalidParameter(f"{keyword} must be a list of names, got {given!r}")
+    return [*names]
+
+
 def _grid(given: SweepGrid | Mapping[str, Any] | str | Path) -> SweepGrid:
     """Return a suite from a file or from its content."""
     if isinstance(given, str | Path):
         return SweepGrid.read(Path(given))
+    if not isinstance(given, SweepGrid | Mapping):
+        raise InvalidParameter(f"a grid is a TOML file, or its content as a dict, got {given!r}")
     return given if isinstance(given, SweepGrid) else SweepGrid.of(given)
 
 

@@ -123,7 +123,10 @@ def _load(text: str, kind: str | None) -> Component:
     from byzbench import registry
 
     if text.endswith(".py") or "/" in text.partition("(")[0].partition(":")[0]:
-        return _from_file(text)
+        component = _from_file(text)
+        if kind and component.kind != registry.kind_of(kind):
+            raise UserError(f"{text} defines a component of kind {component.kind}, not {registry.kind_of(kind)}")
+        return component
     name = registry.parse_spec(text).name
     allowed = [registry.kind_of(kind)] if kind else list(registry.KINDS)
     kinds = [k for k in allowed if name in registry.origins(k)]

@@ -150,13 +150,17 @@ def _matching(origins: Sequence[Origin], where: Sequence[str]) -> list[Origin]:
     selected = list(origins)
     for text in where:
         trait, sign, value = text.partition("=")
+        trait = trait.strip().replace(" ", "_")
         known = sorted({name for values in traits.values() for name in values})
         if not sign or trait not in known:
             raise InvalidParameter(
-                f"--where takes TRAIT=VALUE, got {text!r}. {suggest(trait, known)}Traits: {', '.join(known)}"
+                f"--where takes TRAIT=VALUE, got {text!r}. {suggest(trait, known) if sign else ''}"
+                f"Traits: {', '.join(known)}"
             )
-        values = sorted({one for each in traits.values() for one in each.get(trait, ())})
+        values = sorted({one for each in traits.values() for one in each.get(trait, ()) if one})
         if value not in values:
             raise InvalidParameter(f"no {trait} is {value!r}. {suggest(value, values)}Values: {', '.join(values)}")
         selected = [origin for origin in selected if value in traits[origin.name].get(trait, ())]
+    if not selected:
+        raise InvalidParameter(f"no component has {' and '.join(where)}")
     return selected

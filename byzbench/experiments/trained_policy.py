@@ -223,9 +223,12 @@ def load_policy(path: str | Path) -> TrainedPolicy:
         path: The file.
 
     Raises:
+        InvalidParameter: There is no such file.
         CorruptRecord: The file is not a policy of byzbench.
         UserError: Its task or its policy family is not installed.
     """
+    if not isinstance(path, str | Path) or not Path(path).is_file():
+        raise InvalidParameter(f"there is no file {path!s}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

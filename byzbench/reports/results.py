@@ -183,6 +183,9 @@ def load_results(*paths: str | Path) -> Results:
         ...     load_results(store)
         Results(0 runs)
     """
+    for path in paths:
+        if not isinstance(path, str | Path):
+            raise InvalidParameter(f"load_results takes paths, got {path!r}")
     runs, problems = gather([Path(path) for path in paths])
     return Results(tuple(runs), tuple(problems))
 
