@@ -23,15 +23,19 @@ from byzbench.reproduce.estimates import format_interval, geometric_mean
 from byzbench.reproduce.study import MeasuredRow, Options, Study, StudyResult
 
 GOAL, AGENTS, BYZANTINE, BUDGET = 400.0, 13, 3, 700
+HEAVY_TAILED = "heavy-tailed batches"
+HEAVY_TAILED_SEEDS = 30
+"""Seeds of rows under heavy tails, where times vary about twice as much between seeds."""
 LAWS: Mapping[str, str] = {
     "equal": "speed=equal",
     "two speeds, 1:4": "speed=two_speed, ratio=4, slow=0.5",
-    "heavy-tailed batches": "speed=heavy_tailed, tail=1.5, per=batch",
+    HEAVY_TAILED: "speed=heavy_tailed, tail=1.5, per=batch",
 }
 BATCHES = ("N=10, B=5, p=0.5, lr=0.05", "N=10, B=5, p=0.5, lr=0.1", "N=4, B=2, p=0.5, lr=0.03")
-SERVER_STEPS = ("N=4, lr=0.05", "N=10, lr=0.05", "N=10, lr=0.1")
+SERVER_STEPS = ("N=2, lr=0.05", "N=4, lr=0.05", "N=10, lr=0.1")
 SHARED = "baseline=others, lr_schedule=inverse_sqrt"
-STALENESS = (2, 8)
+STALENESS = ("staleness=2", "staleness=8", "staleness=None")
+"""Largest ages of messages. With one, fast agents run ahead of slow ones only so far: in the end all are as slow."""
 UNEQUAL = "two speeds, 1:4"
 """The law under which agents are attacked."""
 QUORUMS = ("all", "n-f", "7")
@@ -41,18 +45,18 @@ INTRODUCTION = """CartPole, {agents} agents, at most {budget} trajectories of th
 environment steps at 1,000 steps per second and speed 1, messages take no time. Half of the agents are four times slower
 (*two speeds*), or every batch takes a Pareto time of tail index 1.5 (*heavy-tailed batches*). DecByzPG has `rfa` and
 `rb_tm(cap=2)`, whose bound holds asynchronously for n >= 3f + 1; ByzPG has p = 1 and `trimmed_mean`, and `basgd` is
-that method with a server that handles messages as they arrive, in buffers: it steps when every buffer has a message, so
-the slowest buffer sets its pace, where a quorum of 7 leaves slow agents out. Nobody is Byzantine, and agents assume f =
-{byzantine}.
+that method with a server that handles messages as they arrive, in a buffer for each agent: it steps when n - f of the
+buffers are filled. Nobody is Byzantine, and agents assume f = {byzantine}.
 
 Synchronous agents wait for n - f messages of a round, asynchronous ones for n - f of at most some age. *Tuned* ones
-wait for the best number: synchronous ones of all, n - f and 7, asynchronous ones of n - f and 7. A search on other
-seeds chooses one of three batches with their steps, the quorum of tuned rows, the largest age of messages (asynchronous
-DecByzPG), and the number of buffers of tuned `basgd`, 7 or 9 (it has 9 in the rows of n - f): most runs that reach
-{goal:g}, then the least time. A quorum of 7 has a majority of honest agents and not the guarantee of `rb_tm`.
+wait for the best number: synchronous ones of all, n - f and 7, asynchronous ones of n - f and 7 messages or filled
+buffers. A search on other seeds chooses one of three batches with their steps, the quorum of tuned rows, and the
+largest age of messages (asynchronous DecByzPG: 2 rounds, 8, or any): most runs that reach {goal:g}, then the least
+time. A quorum of 7 has a majority of honest agents and not the guarantee of `rb_tm`.
 Seconds are virtual, until the training return, averaged over the last tenth of the time so far, has reached
 {goal:g}: geometric means with Student's 95 % interval of logarithms. The ratio is paired by seed, of the
-synchronous row to the asynchronous one of the same kind: above 1 the asynchronous one is faster.
+synchronous row to the asynchronous one of the same kind: above 1 the asynchronous one is faster. Rows under heavy
+tails, whose times vary more, have {heavy_tailed_seeds} seeds, others {seeds}.
 
 The last table has f = {byzantine} Byzantine agents that attack the time of messages (docs/schedules.md): *stale*
 sends vectors of five rounds ago, *rush* sends last, *slowdown* holds the messages of three honest agents for ever,
@@ -101,13 +105,13 @@ def _candidates(method: str, law: str, asynchronous: bool, tuned: bool) -> list[
     speeds = LAWS[law]
     if method == "DecByzPG" and asynchronous:
         return [
-            _decentralised(step, f"asynchronous({speeds}, quorum={quorum}, staleness={age})")
+            _decentralised(step, f"asynchronous({speeds}, quorum={quorum}, {age})")
             for step, age, quorum in product(BATCHES, STALENESS, QUORUMS[1:] if tuned else ("n-f",))
         ]
     if asynchronous:
-        buffers = ("buffers=7", "buffers=9") if tuned else ("buffers=9",)
         return [
-            _at_server("basgd", f"{step}, {b}", f"asynchronous({speeds})") for step, b in product(SERVER_STEPS, buffers)
+            _at_server("basgd", f"{step}, buffers={AGENTS}, filled={filled}", f"asynchronous({speeds})")
+            for step, filled in product(SERVER_STEPS, (10, 7) if tuned else (10,))
         ]
     quorums = QUORUMS if tuned else ("n-f",)
     if method == "DecByzPG":
@@ -131,7 +135,8 @@ AT_SERVER = "slowdown(alie(z=1.5, on=both), seconds=5)"
 DEFENCES: Mapping[str, Options] = {
     "DecByzPG, rfa and rb_tm": {"algo": "decbyzpg", "aggregator": "rfa", "agreement": "rb_tm(cap=2)"},
     "DecByzPG, plain averaging": {"algo": "decbyzpg", "aggregator": "mean", "agreement": "gossip+mean"},
-    "basgd, trimmed_mean": {"algo": "basgd", "aggregator": "trimmed_mean"},
+    "basgd, 7 of 7 buffers": {"algo": "basgd", "aggregator": "trimmed_mean"},
+    "basgd, 10 of 13 buffers": {"algo": f"basgd(buffers={AGENTS}, filled=10)", "aggregator": "trimmed_mean"},
     "zenopp, rate_limit=2": {"algo": "zenopp(rate_limit=2)"},
     "aflguard, rate_limit=2": {"algo": "aflguard(rate_limit=2)"},
     "kardam, rate_limit=2": {"algo": "kardam(rate_limit=2)"},
@@ -151,7 +156,18 @@ class AsynchronyStudy(Study):
     @property
     def introduction(self) -> str:
         """Return how the tables are made."""
-        return INTRODUCTION.format(agents=AGENTS, budget=BUDGET, byzantine=BYZANTINE, goal=GOAL)
+        return INTRODUCTION.format(
+            agents=AGENTS,
+            budget=BUDGET,
+            byzantine=BYZANTINE,
+            goal=GOAL,
+            seeds=self.num_seeds,
+            heavy_tailed_seeds=HEAVY_TAILED_SEEDS,
+        )
+
+    def num_seeds_of(self, row: str) -> int:
+        """Return the number of seeds of a row: larger under heavy tails."""
+        return HEAVY_TAILED_SEEDS if row.startswith(HEAVY_TAILED) else self.num_seeds
 
     def rows(self) -> dict[str, list[Options]]:
         """Return the candidates of each method and schedule under each law."""
@@ -202,10 +218,13 @@ class AsynchronyStudy(Study):
 
     def findings(self, result: StudyResult) -> list[str]:
         """Return how much faster asynchronous agents are, and the lowest returns under attack."""
+        ratios = {key: self.ratio(result, *key) for key in product(list(LAWS)[1:], METHODS, KINDS)}
         times = [
-            f"{format_interval(self.ratio(result, law, method, kind), 2)} ({method}, {law}, {kind})"
-            for law, method, kind in product(list(LAWS)[1:], METHODS, KINDS)
+            f"{format_interval(ratio, 2)} ({method}, {law}, {kind})" for (law, method, kind), ratio in ratios.items()
         ]
+        intervals = [(ratio.low, ratio.high) for ratio in ratios.values() if ratio]
+        above = sum(low is not None and low > 1 for low, _ in intervals)
+        below = sum(high is not None and high < 1 for _, high in intervals)
         ends = {(name, attack): _last(result.rows[f"{name}: {attack}"]) for name, attack in product(DEFENCES, ATTACKS)}
         known = {key: end for key, end in ends.items() if end is not None}
         lowest = []
@@ -213,7 +232,8 @@ class AsynchronyStudy(Study):
             name, attack = min((key for key in known if key[0] in names), key=lambda key: known[key].value)
             lowest.append(f"{format_interval(known[name, attack], 0)} ({name}, {attack})")
         return [
-            f"Times of synchronous agents over those of asynchronous ones: {'; '.join(times)}.",
+            f"Times of synchronous agents over those of asynchronous ones: {'; '.join(times)}. Of these {len(times)} "
+            f"intervals {above} are above 1 and {below} below.",
             f"Under attacks on time the lowest return at the end is {lowest[0]} with a defence, {lowest[1]} without.",
         ]
 
@@ -315,7 +335,7 @@ ASYNCHRONY = AsynchronyStudy(
     name="asynchrony",
     title="What asynchrony costs and buys",
     source="the claim of asynchronous methods that agents need not wait for slow ones",
-    cost="an hour of two cores",
+    cost="two hours of two cores",
     first_seed=50,
     search_seeds=(0, 1),
 )

@@ -41,7 +41,7 @@ def study_page(study: Study, result: StudyResult, command: str, figure: str | No
         figure: The file name of the figure, if there is one.
     """
     findings = study.findings(result)
-    num_seeds = max(len(row.seeds) for row in result.rows.values())
+    num_seeds = " or ".join(map(str, sorted({len(row.seeds) for row in result.rows.values()})))
     parts = [
         f"# {study.title}",
         f"Made by `{command}`, at engine {result.engine}.",

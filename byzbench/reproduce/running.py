@@ -29,7 +29,7 @@ def reproduce_study(
     Args:
         study: The study, or its name.
         out: The folder of the store.
-        seeds: The number of seeds of each row; None for the usual one.
+        seeds: The number of seeds of each row; None for the usual ones.
         run_plan: How cells run; by default one after the other in this process.
 
     Returns:
@@ -44,12 +44,12 @@ def reproduce_study(
         raise InvalidParameter(f"a study needs at least one seed, got {seeds}")
     run_cells = run_plan or (lambda plan: _run_here(plan, store))
     chosen = _search(chosen_study, store, run_cells)
-    numbers = chosen_study.seeds(seeds)
     rows = chosen_study.rows()
+    numbers = {row: chosen_study.seeds(chosen_study.num_seeds_of(row) if seeds is None else seeds) for row in rows}
     settings = {(row, place): rows[row][place] for row, place in chosen.items()}
     measured = _measure(chosen_study, settings, numbers, store, run_cells)
     measured_rows = {
-        row: MeasuredRow(settings[row, place], numbers, measured[row, place], len(rows[row]))
+        row: MeasuredRow(settings[row, place], numbers[row], measured[row, place], len(rows[row]))
         for row, place in chosen.items()
     }
     return StudyResult(chosen_study.name, ENGINE, measured_rows)
@@ -61,7 +61,7 @@ def _search(study: Study, out: Path, run_plan: RunPlan) -> dict[str, int]:
     best = dict.fromkeys(rows, 0)
     searched = {row: several for row, several in rows.items() if len(several) > 1 and study.choice_of(row) == row}
     settings = {(row, place): options for row, several in searched.items() for place, options in enumerate(several)}
-    measured = _measure(study, settings, study.search_seeds, out, run_plan)
+    measured = _measure(study, settings, dict.fromkeys(rows, study.search_seeds), out, run_plan)
     for row, candidates in searched.items():
         scores = [study.score(measured[row, place]) for place in range(len(candidates))]
         best[row] = scores.index(max(scores))
@@ -69,13 +69,13 @@ def _search(study: Study, out: Path, run_plan: RunPlan) -> dict[str, int]:
 
 
 def _measure(
-    study: Study, settings: Mapping[Setting, Options], seeds: Sequence[int], out: Path, run_plan: RunPlan
+    study: Study, settings: Mapping[Setting, Options], seeds: Mapping[str, Sequence[int]], out: Path, run_plan: RunPlan
 ) -> dict[Setting, list[Any]]:
-    """Run settings on seeds, and return what is measured of each, in the order of the seeds."""
+    """Run settings on the seeds of their rows, and return what is measured of each, in the order of the seeds."""
     cells = {
-        (setting, seed): Experiment.create(**options, seed=seed)
-        for setting, options in settings.items()
-        for seed in seeds
+        ((row, place), seed): Experiment.create(**options, seed=seed)
+        for (row, place), options in settings.items()
+        for seed in seeds[row]
     }
     labels: dict[str, Experiment] = {}
     hashes: set[str] = set()
@@ -85,7 +85,9 @@ def _measure(
             labels[f"{row} · setting {place} · seed {seed}"] = cell
     if labels and (failed := run_plan(SweepPlan(study.name, labels, {}))):
         raise UserError(f"{study.name}: {failed} of {len(labels)} runs failed; nothing was written")
-    return {setting: [study.measure(out / cells[setting, seed].hash) for seed in seeds] for setting in settings}
+    return {
+        setting: [study.measure(out / cells[setting, seed].hash) for seed in seeds[setting[0]]] for setting in settings
+    }
 
 
 def _run_here(plan: SweepPlan, out: Path) -> int:

@@ -140,12 +140,20 @@ class Study(ABC):
         return ()
 
     def seeds(self, number: int | None = None) -> list[int]:
-        """Return the seeds of the rows.
+        """Return the seeds of a row.
 
         Args:
-            number: Their number; None for the usual one.
+            number: Their number; None for the usual one of the study.
         """
         return list(range(self.first_seed, self.first_seed + (self.num_seeds if number is None else number)))
+
+    def num_seeds_of(self, row: str) -> int:
+        """Return the usual number of seeds of a row: by default that of the study.
+
+        Args:
+            row: The name of the row.
+        """
+        return self.num_seeds
 
     def num_runs(self) -> int:
         """Return the number of runs with the usual number of seeds, with those of the search."""
@@ -153,4 +161,4 @@ class Study(ABC):
         candidates = sum(
             len(several) for row, several in rows.items() if len(several) > 1 and self.choice_of(row) == row
         )
-        return candidates * len(self.search_seeds) + len(rows) * self.num_seeds
+        return candidates * len(self.search_seeds) + sum(map(self.num_seeds_of, rows))
