@@ -78,6 +78,7 @@ def test_public_names_are_found_where_they_are_used_first() -> None:
         (lambda: byzbench.run(attack="alei"), "unknown attack 'alei'. Did you mean 'alie'"),
         (lambda: byzbench.run(Experiment.create(), agents=5), "an experiment or its axes, not both: agents"),
         (lambda: byzbench.run(env="cartpole", task="acrobot"), "task is another spelling of env"),
+        (lambda: byzbench.sweep({}), "sweep has neither axes nor seeds; give some"),
         (lambda: byzbench.sweep({"atack": "alie"}), "Did you mean 'attack'"),
         (lambda: byzbench.tune(algo="byzpg"), "attacks=.* to tune an algorithm"),
         (lambda: byzbench.tune(algo="byzpg", attack="ipm", attacks=["ipm"]), "in place of attack="),

@@ -171,7 +171,8 @@ LINES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("page, index", LINES)
 def test_docs_python(page: str, index: int, tmp_path: Path) -> None:
-    done = run([sys.executable, "-c", blocks(f"docs/{page}.md", "python")[index]], tmp_path, ROOT)
+    (tmp_path / "script.py").write_text(blocks(f"docs/{page}.md", "python")[index])
+    done = run([sys.executable, "script.py"], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == LINES[page, index]
 

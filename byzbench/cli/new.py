@@ -96,7 +96,8 @@ def _check_name(kind: str, name: str) -> None:
     """Check that a component can have a name.
 
     Raises:
-        UserError: The name is no identifier in lower case, or a component of the kind has it.
+        UserError: The name is no identifier in lower case, pytest or pip would read its file as one of theirs, or a
+            component of the kind has it.
     """
     import keyword
 
@@ -105,6 +106,10 @@ def _check_name(kind: str, name: str) -> None:
     if not re.fullmatch("[a-z][a-z0-9_]{0,59}", name) or keyword.iskeyword(name):
         raise UserError(
             f"a name is one word of at most 60 lower-case letters, digits and _, for example my_{kind}; got {name!r}"
+        )
+    if name in ("conftest", "setup") or name.startswith("test_") or name.endswith("_test"):
+        raise UserError(
+            f"{'pip' if name == 'setup' else 'pytest'} would take {name}.py for its own; choose another name"
         )
     if name in registry.origins(kind):
         owner = registry.origins(kind)[name].distribution
