@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -223,6 +224,18 @@ print(json.dumps([[int(policy(x)) for x in observations], policy.evaluate()]))""
     assert actions == [int(policy(x)) for x in observations]
     assert evaluation["evaluation"] == result.evaluation["evaluation"]
     assert evaluation == {name: result.evaluation[name] for name in evaluation}
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    grid = {**GRID, "seeds": 1, "attack": "none"}
+    (tmp_path / "script.py").write_text(f"import byzbench\nprint(byzbench.sweep({grid}, jobs=1).problems)\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "script.py"], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
+    )
+    assert done.stdout.count("fed_pg") == 1
+    assert 'UserError: a script runs cells in processes below `if __name__ == "__main__":`; executor=' in done.stderr
 
 
 @pytest.mark.slow
