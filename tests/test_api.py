@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import re
 import subprocess
 import sys
 import types
@@ -77,6 +79,7 @@ def test_public_names_are_found_where_they_are_used_first() -> None:
         (lambda: byzbench.run(attack="alei"), "unknown attack 'alei'. Did you mean 'alie'"),
         (lambda: byzbench.run(Experiment.create(), agents=5), "an experiment or its axes, not both: agents"),
         (lambda: byzbench.run(env="cartpole", task="acrobot"), "task is another spelling of env"),
+        (lambda: byzbench.sweep({}), "sweep has neither axes nor seeds; give some"),
         (lambda: byzbench.sweep({"atack": "alie"}), "Did you mean 'attack'"),
         (lambda: byzbench.tune(algo="byzpg"), "attacks=.* to tune an algorithm"),
         (lambda: byzbench.tune(algo="byzpg", attack="ipm", attacks=["ipm"]), "in place of attack="),
@@ -209,12 +212,30 @@ def test_without_pandas_the_remedy_is_named(results: Results, monkeypatch: pytes
 
 @pytest.mark.slow
 def test_a_saved_policy_has_the_evaluations_return_in_another_process(result: Result, tmp_path: Path) -> None:
-    path = result.policy().save(tmp_path / "policy.safetensors")
-    code = "import byzbench, json, sys; print(json.dumps(byzbench.load_policy(sys.argv[1]).evaluate()))"
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, cwd=ROOT, check=True)
-    evaluation = json.loads(done.stdout)
+    policy = result.policy()
+    path = policy.save(tmp_path / "policy.safetensors")
+    observations = np.random.default_rng(0).uniform(-0.2, 0.2, (20, 4)).tolist()
+    code = """import byzbench, json, sys
+policy, observations = byzbench.load_policy(sys.argv[1]), json.load(sys.stdin)
+print(json.dumps([[int(policy(x)) for x in observations], policy.evaluate()]))"""
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, input=json.dumps(observations), capture_output=True, text=True, cwd=ROOT, check=True)
+    actions, evaluation = json.loads(done.stdout)
+    assert actions == [int(policy(x)) for x in observations]
     assert evaluation["evaluation"] == result.evaluation["evaluation"]
     assert evaluation == {name: result.evaluation[name] for name in evaluation}
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    grid = {**GRID, "seeds": 1, "attack": "none"}
+    (tmp_path / "script.py").write_text(f"import byzbench\nprint(byzbench.sweep({grid}, jobs=1).problems)\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "script.py"], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
+    )
+    assert done.stdout.count("fed_pg") == 1
+    assert 'UserError: a script runs cells in processes below `if __name__ == "__main__":`; executor=' in done.stderr
 
 
 @pytest.mark.slow
@@ -241,6 +262,7 @@ def test_searches_do_what_the_commands_do(tmp_path: Path) -> None:
 USES = """
 from pathlib import Path
 import byzbench
+import torch
 from byzbench.core import Aggregator, Attack, Task
 
 result: byzbench.Result = byzbench.run(
@@ -249,6 +271,11 @@ result: byzbench.Result = byzbench.run(
 )
 mean: float | int | None = result.final["mean"]
 policy: byzbench.TrainedPolicy = byzbench.load_policy(result.policy(0).save("policy.safetensors"))
+action = policy([0.0, 0.1, 0.0, -0.1])
+played: float | None = policy.evaluate(episodes=4)["evaluation"]
+logits = policy.module(torch.zeros(1, 4))
+observation_space, action_space = policy.spaces
+environment = policy.make_environment()
 at, values = result.curve("evaluation")
 picture: Path = result.render(agent=1)
 rule: Aggregator = byzbench.make("aggregator", "krum")
@@ -260,6 +287,8 @@ means = {key: interval.value for key, interval in results.filter(attack="ipm").m
 lowest: float = min(byzbench.load_results("runs").cvar().values())
 left = [share.value for share in results.retention().values()]
 results.plot_curves("curves.png")
+lost: list[str] = [run.error for run in results.failed]
+frame = results.to_pandas()
 tuned = byzbench.tune(algo="byzpg", attacks=["ipm"], trials=2).parameters["algorithm"]
 byzbench.evaluate("byzpg", "suite.toml", attacks=["ipm"]).to_records()
 worst: str = byzbench.worst_case(algo="byzpg", agents=5).attack
@@ -268,6 +297,13 @@ experiment = byzbench.Experiment.create("byzpg", agents=5)
 byzbench.run(experiment)
 """
 WRONG = "import byzbench\nbyzbench.run(algo=3, trajectoris=1)\nrule: int = byzbench.make('attack', 'ipm')\n"
+
+
+def test_the_file_for_type_checkers_uses_the_whole_api() -> None:
+    used = set(re.findall(r"\w+", USES))
+    methods = {name for cls in (Results, byzbench.TrainedPolicy) for name in vars(cls) if not name.startswith("_")}
+    inner = {"of_run", "actor", "scales", "problems", "finished", "runs", "undefined"}
+    assert {*byzbench.__all__, "curve", "policy", "render"} | methods - inner <= used
 
 
 @pytest.mark.slow

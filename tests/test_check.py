@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from byzbench import cli, registry
+from byzbench.cli.check import report_checks
 from byzbench.testing import attacks, rules
 from byzbench.testing.interfaces import takes_the_arguments_of_its_kind
 
@@ -342,6 +344,8 @@ Write = Callable[[str], str]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """A command within this process: `check` too, which otherwise starts one."""
+    monkeypatch.setattr("byzbench.cli.check._in_child", report_checks)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command replaces it
 
     def run(*words: str) -> Outcome:
@@ -536,7 +540,7 @@ def test_a_broken_plug_in_has_one_clear_reason(check: Command, write: Write, sou
         ("mean", "'mean' is the name of several components: add --kind aggregator or --kind agreement"),
         ("alie:z=0", "z=0: "),
         ("alie --kind topology", "not a component of kind topology"),
-        ("attacks/alie.py --kind aggregator", "attacks/alie.py defines a component of kind attack, not aggregator"),
+        ("attacks/alie.py --kind aggregator", "attacks/alie.py: a file must define one component of kind aggregator; "),
         ("alie --kind topologie", "unknown kind 'topologie'. Did you mean "),
         ("", "Missing argument"),
     ],
@@ -560,7 +564,7 @@ def test_an_unknown_check_is_one_line(check: Command) -> None:
     "source, message",
     [
         ("x = 1", "a file must define one component; this one defines none"),
-        (HALF + CENTRE, "this one defines Half, Centre"),
+        (HALF + CENTRE, "this one defines Half (attack), Centre (aggregator)"),
         ("class _Hidden(MessageAttack): pass", "this one defines none"),
         ("class Plain(MessageAttack): pass", "Plain is not a dataclass: write @dataclass(frozen=True) above it"),
         ("@dataclass(frozen=True)\nclass Empty(Aggregator): pass", "Empty does not define aggregate"),
@@ -575,6 +579,29 @@ def test_a_file_without_one_component_is_one_line(check: Command, write: Write, 
     assert (done.code, done.out) == (2, "")
     assert message in done.err
     assert done.err.count("\n") == 1
+
+
+def test_the_kind_chooses_among_the_components_of_a_file(check: Command, write: Write) -> None:
+    done = check(write(MIDDLE + HALF), "--kind", "attack")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("# attack Half\n")
+
+
+ENDING = ["import os\nos._exit(0)", HALF.replace("return ByzantineMessages", "import os; os._exit(0); Byzantine")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [*ENDING, HALF], ids=["on import", "in a method", "never"])
+def test_a_component_that_ends_its_process_does_not_pass(write: Write, source: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "byzbench", "check", write(source)], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    if source == HALF:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ": all checks passed.\n" in done.stdout
+    else:
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert "mine.py ended the process in which it was checked, before the report was complete" in done.stderr
 
 
 SMALL = ["--agents", "5", "--byzantine", "1", "--trajectories", "8", "--evaluations", "1", "--json", "--out"]

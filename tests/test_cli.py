@@ -402,6 +402,11 @@ def test_replay_says_what_else_ran(command: Command, folder: Path, engine: int, 
         ("show agreem", {"agreement"}),
         ("show attack agr_t", {"agr_tailored"}),
         ("check krum", {"krum"}),
+        ("list attacks --where str", {"strength="}),
+        ("list algo --where communication=s", {"communication=server", "communication=single_agent"}),
+        ("list atacks --where str", set()),
+        ("leaderboard run --suite smoke-v", {"smoke-v1", "smoke-v2"}),
+        ("leaderboard findings smoke-v2", {"smoke-v2"}),
         ("re", {"render", "replay", "report", "reproduce"}),
     ],
 )
@@ -469,7 +474,9 @@ def test_list_groups_and_filters_by_traits(command: Command) -> None:
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("--where strength=blind", "--where needs a kind"),
+        ("--where strength=blind", 'byzbench list attacks --where "strength=blind". Traits of attacks: acts_on, '),
+        ("--where communication=server", 'byzbench list algorithms --where "communication=server". Traits of algor'),
+        ("--where colour=red", 'needs a kind, for example: byzbench list attacks --where "strength=omniscient". '),
         ("attacks --where strenth=blind", "got 'strenth=blind'. Did you mean 'strength'? Traits: acts_on, "),
         ("attacks --where strength", "--where takes TRAIT=VALUE, got 'strength'. Traits: "),
         ("attacks --where strength=blind --where strength=adaptive", "no component has strength=blind and strength="),

@@ -124,6 +124,9 @@ def test_a_pyproject_that_would_break_is_left_alone(new: Command, text: str, mes
         ("attack lambda", "got 'lambda'"),
         ("attack ../mine", "got '../mine'"),
         ("attack " + "a" * 250, "a name is one word of at most 60"),
+        ("attack conftest --package", "pytest would take conftest.py for its own; choose another name"),
+        ("coin test_mine", "pytest would take test_mine.py for its own"),
+        ("attack setup", "pip would take setup.py for its own"),
         ("attack numpy", "numpy.py would hide the module numpy"),
         ("attack state", "the name of the class, State, is taken"),
         ("attack taken", "taken.py exists"),
@@ -184,8 +187,8 @@ def distribution(new: Command, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def test_a_distribution_with_every_kind_works_from_list_to_submission(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def byzbench(*words: str) -> str:
-        assert tiny_suite.main(monkeypatch, *words) == 0, capsys.readouterr().err
+    def byzbench(*arguments: str) -> str:
+        assert tiny_suite.main(monkeypatch, *arguments) == 0, capsys.readouterr().err
         return capsys.readouterr().out
 
     listed = {entry["name"]: entry for entry in json.loads(byzbench("list", "--json"))}
@@ -197,16 +200,33 @@ def test_a_distribution_with_every_kind_works_from_list_to_submission(
     assert done.returncode == 0, done.stdout
     small = ["--agents", "5", "--byzantine", "1", "--trajectories", "20", "--evaluations", "1"]
     components = {registry.FLAGS[kind]: f"own_{kind}" for kind in registry.KINDS if kind not in ("task", "scenario")}
-    options = [word for flag, name in components.items() for word in (f"--{flag}", name)]
+    options = words(components)
     assert '"verdict"' in byzbench("run", *options, "--env", "own_task", *small, "--json")
     assert '"verdict"' in byzbench("run", *options, "--scenario", "own_scenario", *small, "--json")
-    sweep = ["--algo", "own_algorithm", "--aggregator", "own_aggregator,median", "--attack", "none,own_attack"]
-    byzbench("sweep", *sweep, "--seeds", "2", *small, "--executor", "serial", "--out", "swept")
-    assert "own_aggregator" in byzbench("report", "swept", "--by", "aggregator")
-    trials = ["--trials", "2", "--executor", "serial", *small]
+    lists = {"env": "cartpole,own_task", "scenario": "none,own_scenario", "attack": "none,own_attack"}
+    serial = ["--executor", "serial"]
+    byzbench("sweep", *words({**components, **lists}), "--seeds", "2", *small, *serial, "--out", "swept")
+    report = byzbench("report", "swept", "--by", ",".join(lists), "--format", "csv")
+    rows = {tuple(line.split(",")[:3]) for line in report.splitlines()[1:]}
+    assert rows == {
+        (env, scenario, attack)
+        for env, scenario in (("cartpole", "none"), ("cartpole", "own_scenario"), ("own_task", "none"))
+        for attack in ("none", "own_attack")
+    }
+    del components["attack"], components["algo"]
+    trials = ["--trials", "2", *serial, *small, "--env", "own_task", *words(components)]
     assert "best of 2 trials" in byzbench("tune", "--algo", "own_algorithm", "--attacks", "own_attack", *trials)
     assert "best of 2 trials" in byzbench("tune", "--attack", "own_attack", "--against", "own_algorithm", *trials)
     method = ["--algo", "own_algorithm(N=4)", "--aggregator", "own_aggregator", "--agreement", "own_agreement"]
-    byzbench("leaderboard", "run", "--suite", "tiny-v1", *method, "--executor", "serial", "--out", "entered")
-    byzbench("leaderboard", "submit", "entered", "--name", "Own", "--author", "A. Author", "--out", "submissions")
-    assert Path("submissions/tiny-v1/defence/own/cells.jsonl").read_text().count("\n") == 4
+    for entry, track, name in ((method, "defence", "Own"), (["--attack", "own_attack"], "attack", "Own attack")):
+        byzbench("leaderboard", "run", "--suite", "tiny-v1", *entry, *serial, "--out", f"entered-{track}")
+        about = ["--name", name, "--author", "A. Author", "--out", "submissions"]
+        byzbench("leaderboard", "submit", f"entered-{track}", *about)
+        folder = Path("submissions/tiny-v1", track, name.lower().replace(" ", "-"))
+        assert folder.joinpath("cells.jsonl").read_text().count("\n") == 4
+        assert "own_" in folder.joinpath("submission.json").read_text()
+
+
+def words(components: dict[str, str]) -> list[str]:
+    """The options of some components by flag."""
+    return [word for flag, name in components.items() for word in (f"--{flag}", name)]

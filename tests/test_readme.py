@@ -1,5 +1,6 @@
 """The commands and code of README.md, CONTRIBUTING.md and the pages of docs/ run as they are written there."""
 
+import doctest
 import importlib
 import os
 import re
@@ -89,28 +90,46 @@ def test_readme_python(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-ADDED = ("Add an attack in five minutes", "Add a policy", "Add a scenario", "Add a schedule")
-"""The sections of CONTRIBUTING.md that add a component."""
+ADDED = {kind: (f"docs/extend/{kind}.md", "") for kind in KINDS}
+ADDED["first"] = ("CONTRIBUTING.md", "Add an attack in five minutes")
+"""The pages that add a component, and the heading of the part that does."""
+
+
+def test_every_kind_has_a_page_that_adds_one() -> None:
+    assert {path.stem for path in (ROOT / "docs/extend").iterdir()} == set(KINDS)
+    linked = re.findall(r"\(docs/extend/(\w+)\.md\)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(KINDS)
+
+
+@pytest.mark.parametrize(
+    "block", [b for page, heading in ADDED.values() for b in blocks(page, "python", heading) if b.startswith(">>>")]
+)
+def test_sessions_on_adding_print_what_stands_there(block: str) -> None:
+    session = doctest.DocTestParser().get_doctest(block, {}, "page", None, None)
+    assert not doctest.DocTestRunner(verbose=False).run(session).failed
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("heading", ADDED)
-def test_contributing_adds_a_component(heading: str, tmp_path: Path) -> None:
-    """The commands of a section work one after the other, as do the tests that they write."""
+@pytest.mark.parametrize("page, heading", ADDED.values(), ids=ADDED)
+def test_a_component_is_added_as_its_page_says(page: str, heading: str, tmp_path: Path) -> None:
+    """The commands of a page work one after the other; the test that they write is one of them, or follows."""
     path = Path(os.pathsep.join([str(tmp_path / "site"), str(ROOT)]))
-    typed = commands("CONTRIBUTING.md", heading)
-    assert [command[1] for command in typed] == ["new", "install", "check", "run"]
-    for command in typed:
+    typed = commands(page, heading)
+    kind, name = typed[0][2:4]
+    package = f"byzbench-{name.replace('_', '-')}"
+    test = ["python", "-m", "pytest", package]
+    first = [["byzbench", "new", kind, name, "--package"], ["pip", "install", "-e", f"./{package}"]]
+    assert typed[:3] == [*first, ["byzbench", "check", name]]
+    assert typed[-1][:2] == ["byzbench", "run"]
+    for command in typed if test in typed else [*typed, test]:
         if command[0] == "pip":
-            assert command[1:3] == ["install", "-e"]
             options = ["--no-index", "--no-deps", "--no-build-isolation", "--target", "site"]
             command = ["pip", "install", *options, *command[3:]]
-        done = run([sys.executable, "-m", *command], tmp_path, path)
-        assert done.returncode == 0, done.stderr
-        assert ("verdict" if command[1] == "run" else typed[0][3]) in done.stdout
-    folder = typed[1][-1]
-    done = run([sys.executable, "-m", "pytest", "-q", folder], tmp_path, path)
-    assert done.returncode == 0, done.stdout
+        start = [sys.executable] if command[0] == "python" else [sys.executable, "-m", command[0]]
+        done = run([*start, *command[1:]], tmp_path, path)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        printed = {"run": "verdict", "check": "all checks passed"}.get(command[1], "")
+        assert printed in done.stdout
 
 
 PAGES = ("tasks", "scenarios", "channels", "decentralised", "schedules")
@@ -152,7 +171,8 @@ LINES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("page, index", LINES)
 def test_docs_python(page: str, index: int, tmp_path: Path) -> None:
-    done = run([sys.executable, "-c", blocks(f"docs/{page}.md", "python")[index]], tmp_path, ROOT)
+    (tmp_path / "script.py").write_text(blocks(f"docs/{page}.md", "python")[index])
+    done = run([sys.executable, "script.py"], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == LINES[page, index]
 

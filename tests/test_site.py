@@ -22,6 +22,7 @@ PAGES = (
     "index.html",
     "get-started.html",
     "axes.html",
+    "extend/algorithm.html",
     "reference/cli.html",
     "reference/api.html",
     "reference/core.html",

@@ -83,7 +83,7 @@ class TestSuite:
         "changes, message",
         [
             ({"sedes": 3}, "sedes: is not a key. Did you mean 'seeds', 'schedule'? Keys: agents, "),
-            ({"seeds": 0}, "seeds"),
+            ({"seeds": 0}, "sweep: seeds: must be a number of seeds, at least 1, or a list of seeds; got 0"),
             ({"seeds": [0, -1]}, "seeds.1: must be greater than or equal to 0"),
             ({"algo": []}, "algo: must have at least 1 item"),
             ({"agents": ["five"]}, "agents.0: must be a valid integer"),
@@ -94,7 +94,8 @@ class TestSuite:
             ),
             (
                 {"seeds": "many", "agents": "few"},
-                "sweep: agents.0: must be a valid integer; seeds: must be a valid list",
+                "sweep: agents.0: must be a valid integer; seeds: must be a number of seeds, at least 1, or a list of "
+                "seeds; got 'many'",
             ),
         ],
     )

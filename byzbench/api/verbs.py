@@ -125,7 +125,7 @@ def sweep(
         progress: Show a progress bar, in a terminal or in a notebook.
 
     Returns:
-        The results of the cells; `failed` has those that failed.
+        The results of the cells; `failed` has those that failed, and `problems` those whose process died.
 
     Raises:
         UserError: The grid is invalid; the message is one line.
@@ -375,8 +375,11 @@ def _run_plan(
 ) -> Results:
     """Run the cells of a plan, and return their results."""
     saved = save_sweep(store, plan.name, plan.hash, [cell.hash for cell in plan.cells.values()])
-    run_sweep(plan, store, workers, on_existing=on_existing, callback=callback)
-    return replace(load_results(saved), undefined=plan.undefined)
+    failed = run_sweep(plan, store, workers, on_existing=on_existing, callback=callback).failed
+    results = load_results(saved)
+    recorded = {run.hash for run in results.failed}
+    lost = [f"{label}: {cell.error}" for label, cell in failed.items() if plan.cells[label].hash not in recorded]
+    return replace(results, problems=(*results.problems, *lost), undefined=plan.undefined)
 
 
 def _study(

@@ -49,7 +49,7 @@ def _options(
 def main() -> None:
     """Run the `byzbench` command; an error of the user gives one line on standard error and exit code 2."""
     accept_all_characters()
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = show_warning  # type: ignore[assignment]
     gc.set_threshold(50_000, 20, 20)  # imports make many objects that stay; by default, each 700 of them are looked at
     command = typer.main.get_command(app)
     if COMPLETING in os.environ:
@@ -102,5 +102,6 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _warn(message: Warning | str, *_: Any) -> None:
+def show_warning(message: Warning | str, *_: Any) -> None:
+    """Print a warning in one line."""
     echo(f"byzbench: warning: {' '.join(str(message).split())}", err=True, indent=2)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.completion import complete_suite
 
 
 def audit(
@@ -17,7 +18,9 @@ def audit(
         typer.Option("--from", help="The folder of the leaderboards, which holds `submissions`.", metavar="FOLDER"),
     ] = Path("leaderboards"),
     cells: Annotated[int, typer.Option(min=1, help="Number of cells of each row to replay.")] = 1,
-    suite: Annotated[str | None, typer.Option("--suite", "-s", help="Only rows of this suite.")] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", "-s", help="Only rows of this suite.", autocompletion=complete_suite)
+    ] = None,
     salt: Annotated[str | None, typer.Option(help="Text that seeds the choice of cells; default: the engine.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="File of the results; default: audit.json beside `submissions`.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,8 @@ from byzbench.cli.completion import complete_name
 from byzbench.errors import BrokenPlugin, ByzbenchError, UndeclaredKnowledge, UnknownName, UserError, suggest
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from byzbench.core import Component
     from byzbench.testing.kits import Check, Kit
 
@@ -24,7 +27,7 @@ def check(
     ],
     kind: Annotated[
         str | None,
-        typer.Option(help="The kind of the name (attack, aggregator, ...), if several kinds have the name."),
+        typer.Option(help="The kind (attack, aggregator, ...), if several kinds have the name or the file several."),
     ] = None,
     exempt: Annotated[
         list[str] | None, typer.Option(help="A check that may fail; it is reported, but not counted.")
@@ -41,26 +44,105 @@ def check(
         byzbench check krum
         byzbench check mean --kind aggregator
     """
+    report, failed = _in_child(component, kind, exempt or [])
+    typer.echo(report)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _in_child(component: str, kind: str | None, exempt: list[str]) -> tuple[str, bool]:
+    """Check a component in a process of its own, so that only a complete report counts.
+
+    A component can end its process with any exit code, on import or in a method.
+
+    Args:
+        component: A file or a name.
+        kind: The kind; None: that of the component.
+        exempt: The checks that may fail.
+
+    Returns:
+        The report, and whether a check failed.
+
+    Raises:
+        BrokenPlugin: The process ended before the report was complete.
+    """
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_send_report, args=(sending, component, kind, exempt))
+    process.start()
+    sending.close()
+    try:
+        wait([receiving, process.sentinel])
+        outcome = receiving.recv() if receiving.poll() else None
+    except EOFError:
+        outcome = None
+    finally:
+        process.kill()
+        process.join()
+    if outcome is None:
+        raise BrokenPlugin(f"{component} ended the process in which it was checked, before the report was complete")
+    if isinstance(outcome, BaseException):
+        raise outcome
+    report, failed = outcome
+    return report, failed
+
+
+def _send_report(sending: Connection, component: str, kind: str | None, exempt: list[str]) -> None:
+    """Send the report on a component, or the error that ended it."""
+    import signal
+    import warnings
+
+    from byzbench.cli import show_warning
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
+    warnings.showwarning = show_warning  # type: ignore[assignment]
+    outcome: Any
+    try:
+        outcome = report_checks(component, kind, exempt)
+    except (ByzbenchError, SystemExit) as error:
+        outcome = error
+    sending.send(outcome)
+
+
+def report_checks(component: str, kind: str | None, exempt: list[str]) -> tuple[str, bool]:
+    """Return the report on a component in Markdown, and whether a check failed.
+
+    Args:
+        component: A file or a name.
+        kind: The kind; None: that of the component.
+        exempt: The checks that may fail.
+
+    Raises:
+        UserError: There is no such component or check.
+
+    Example:
+        >>> report, failed = report_checks("split", "coin", [])
+        >>> report.splitlines()[2], failed
+        ('`split`: all checks passed.', False)
+    """
     from byzbench.testing.interfaces import takes_the_arguments_of_its_kind
     from byzbench.testing.kits import kit_of
 
     tested = _load(component, kind)
     kit = kit_of(tested.kind)
     checks = {takes_the_arguments_of_its_kind.__name__: takes_the_arguments_of_its_kind, **kit.checks}
-    if unknown := sorted(set(exempt or []) - set(checks)):
+    if unknown := sorted(set(exempt) - set(checks)):
         raise UserError(
             f"no check {unknown[0]!r}. {suggest(unknown[0], checks)}Checks of kind {tested.kind}: {', '.join(checks)}"
         )
-    rows = _report(tested, checks, kit, set(exempt or []))
+    rows = _report(tested, checks, kit, set(exempt))
     failed = sum(result == "failed" for _, result, _ in rows)
     skipped = sum(result == "skipped" for _, result, _ in rows)
     summary = f"{failed} of {len(rows)} checks failed" if failed else "all checks passed"
-    typer.echo(f"# {tested.kind} {type(tested).__name__}\n")
-    typer.echo(f"`{component}`: {summary}{f', {skipped} were skipped' if skipped else ''}.\n")
-    typer.echo("| check | result | reason |\n|---|---|---|")
-    for row in rows:
-        typer.echo(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |")
-    raise typer.Exit(1 if failed else 0)
+    lines = [
+        f"# {tested.kind} {type(tested).__name__}\n",
+        f"`{component}`: {summary}{f', {skipped} were skipped' if skipped else ''}.\n",
+        "| check | result | reason |\n|---|---|---|",
+        *(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in rows),
+    ]
+    return "\n".join(lines), bool(failed)
 
 
 def _report(component: Component, checks: dict[str, Check], kit: Kit, exempt: set[str]) -> list[tuple[str, str, str]]:
@@ -122,13 +204,10 @@ def _run_check(component: Component, run: Check, cases: tuple[object, ...]) -> t
 def _load(text: str, kind: str | None) -> Component:
     from byzbench import registry
 
-    if text.endswith(".py") or "/" in text.partition("(")[0].partition(":")[0]:
-        component = _from_file(text)
-        if kind and component.kind != registry.kind_of(kind):
-            raise UserError(f"{text} defines a component of kind {component.kind}, not {registry.kind_of(kind)}")
-        return component
-    name = registry.parse_spec(text).name
     allowed = [registry.kind_of(kind)] if kind else list(registry.KINDS)
+    if text.endswith(".py") or "/" in text.partition("(")[0].partition(":")[0]:
+        return _from_file(text, allowed)
+    name = registry.parse_spec(text).name
     kinds = [k for k in allowed if name in registry.origins(k)]
     if not kinds:
         known = sorted({n for k in allowed for n in registry.origins(k)})
@@ -139,8 +218,8 @@ def _load(text: str, kind: str | None) -> Component:
     return registry.make(kinds[0], text)
 
 
-def _from_file(text: str) -> Component:
-    """Import a file and build the one component that it defines, with its default parameters."""
+def _from_file(text: str, kinds: Sequence[str]) -> Component:
+    """Import a file and build the one component of some kinds that it defines, with its default parameters."""
     import importlib.util
     import inspect
     import sys
@@ -164,10 +243,12 @@ def _from_file(text: str) -> Component:
     own_classes = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == name and issubclass(c, bases)
     ]
-    classes = [c for c in own_classes if not c.__name__.startswith("_")]
+    public = [c for c in own_classes if not c.__name__.startswith("_")]
+    classes = [c for c in public if c.kind in kinds]
     if len(classes) != 1:
-        names = ", ".join(c.__name__ for c in classes) or "none"
-        raise UserError(f"{text}: a file must define one component; this one defines {names}")
+        which = f" of kind {kinds[0]}" if len(kinds) == 1 else ""
+        names = ", ".join(f"{c.__name__} ({c.kind})" for c in public) or "none"
+        raise UserError(f"{text}: a file must define one component{which}; this one defines {names}")
     cls = classes[0]
     if inspect.isabstract(cls):
         raise UserError(f"{text}: {cls.__name__} does not define {', '.join(sorted(vars(cls)['__abstractmethods__']))}")

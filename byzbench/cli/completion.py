@@ -55,6 +55,20 @@ def complete_kind(incomplete: str) -> list[str]:
     return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
+def complete_suite(incomplete: str) -> list[str]:
+    """Return the names of suites that begin with a text.
+
+    Example:
+        >>> complete_suite("smoke-v2")
+        ['smoke-v2']
+    """
+    from importlib.resources import files
+
+    # byzbench.leaderboard.suites has the same names, and takes seconds to be imported.
+    names = (path.name for path in files("byzbench.leaderboards").joinpath("suites").iterdir())
+    return sorted(n.removesuffix(".toml") for n in names if n.startswith(incomplete) and n.endswith(".toml"))
+
+
 def complete_component(kind: str) -> Callable[[str], list[str]]:
     """Return a function that completes the name of a component.
 

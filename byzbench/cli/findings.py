@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.completion import complete_suite
 
 
 def findings(
-    suite: Annotated[str, typer.Argument(help="An open suite.", metavar="SUITE")],
+    suite: Annotated[str, typer.Argument(help="An open suite.", metavar="SUITE", autocompletion=complete_suite)],
     source: Annotated[
         Path, typer.Option("--from", help="The leaderboards: a folder with `submissions` in it.", metavar="FOLDER")
     ] = Path("leaderboards"),

@@ -12,6 +12,7 @@ import typer
 from byzbench.axes import AXES
 from byzbench.cli import attack, audit, findings, options, reference, site
 from byzbench.cli.axis_options import Point, takes_axes
+from byzbench.cli.completion import complete_suite
 from byzbench.cli.groups import Group
 from byzbench.cli.output import write_json
 from byzbench.reports.terminal import echo
@@ -41,7 +42,7 @@ _SET_BY_SUITE = [axis.name for axis in AXES if not axis.is_method and axis.name 
     texts={"algo": "The algorithm to enter, or to attack.", "attack": "The attack to enter."},
 )
 def run(
-    suite: Annotated[str, typer.Option("--suite", "-s", help="Name of a frozen suite.")],
+    suite: Annotated[str, typer.Option("--suite", "-s", help="Name of a frozen suite.", autocompletion=complete_suite)],
     point: Point,
     against: Annotated[str | None, typer.Option(help="Slug of the entry to attack, for the track adaptive.")] = None,
     tuned: _Tuned = None,
@@ -261,7 +262,9 @@ def _match_instruction_set(folder: Path) -> None:
 
 @app.command("freeze")
 def freeze(
-    suite: Annotated[str, typer.Argument(help="The name of a suite file.", metavar="SUITE")],
+    suite: Annotated[
+        str, typer.Argument(help="The name of a suite file.", metavar="SUITE", autocompletion=complete_suite)
+    ],
     pilot: Annotated[Path, typer.Option(help="The pilot file that admitted the suite.", metavar="FILE.toml")],
     out: options.Out = Path("runs"),
 ) -> None:

@@ -44,6 +44,21 @@ OTHERS = "others"
 """The label of components whose traits are not known without importing them."""
 
 
+def complete_trait(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the traits of the kind that was typed before, or the values of one, that begin with a text."""
+    from byzbench.errors import UnknownName
+    from byzbench.registry import kind_of
+
+    typed = ctx.params.get("kind") or next(iter(ctx.args), "")  # where the last option has no value yet, words are left
+    try:
+        known = _known_traits(kind_of(typed))
+    except UnknownName:
+        return []
+    trait, sign, _ = incomplete.partition("=")
+    texts = [f"{trait}={value}" for value in known.get(trait, ())] if sign else [f"{name}=" for name in known]
+    return [text for text in texts if text.startswith(incomplete)]
+
+
 def list_components(
     kind: Annotated[
         str | None,
@@ -51,7 +66,11 @@ def list_components(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="TRAIT=VALUE", help="Only components with this trait, for example strength=omniscient."),
+        typer.Option(
+            metavar="TRAIT=VALUE",
+            help="Only components with this trait, for example strength=omniscient.",
+            autocompletion=complete_trait,
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -69,7 +88,7 @@ def list_components(
 
     kinds = [registry.kind_of(kind)] if kind else list(registry.KINDS)
     if where and not kind:
-        raise InvalidParameter("--where needs a kind, for example: byzbench list attacks --where strength=omniscient")
+        raise InvalidParameter(_kind_hint(where[0]))
     origins = [origin for name in kinds for origin in registry.origins(name).values()]
     if where:
         origins = _matching(origins, where)
@@ -131,6 +150,31 @@ def _traits(kind: str, facts: Mapping[str, str]) -> Traits:
         strength = next((text for knowledge, text in STRENGTHS.items() if knowledge in known), BLIND)
         traits["strength"] = [strength.partition(":")[0]]
     return traits
+
+
+def _known_traits(kind: str) -> Traits:
+    """Return the traits of a kind with their values, without importing components."""
+    from byzbench import registry
+    from byzbench.catalogue import stored_facts
+
+    known: dict[str, set[str]] = {}
+    for origin in registry.origins(kind).values():
+        for name, values in _traits(kind, stored_facts(origin) or {}).items():
+            known.setdefault(name, set()).update(value for value in values if value)
+    return {name: sorted(known[name]) for name in sorted(known)}
+
+
+def _kind_hint(text: str) -> str:
+    """Return which kind TRAIT=VALUE selects from, and the traits of the kind."""
+    from byzbench.registry import KINDS
+
+    trait = text.partition("=")[0].strip().replace(" ", "_")
+    kinds = [kind for kind in KINDS if trait in _known_traits(kind)]
+    kind, example = (kinds[0], text) if kinds else ("attack", "strength=omniscient")
+    return (
+        f'--where needs a kind, for example: byzbench list {KINDS[kind]} --where "{example}". '
+        f"Traits of {KINDS[kind]}: {', '.join(_known_traits(kind))}"
+    )
 
 
 def _matching(origins: Sequence[Origin], where: Sequence[str]) -> list[Origin]:

@@ -88,7 +88,7 @@ def new(
         _write(_in_package(kind, name, into, module, project), changed=into / "pyproject.toml")
     else:
         _check_module(name)
-        _write(_texts(kind, name, name, Path(f"{name}.py"), Path(f"test_{name}.py")))
+        _write(component_texts(kind, name, name, Path(f"{name}.py"), Path(f"test_{name}.py")))
     _print_next_steps(kind, name, into)
 
 
@@ -96,7 +96,8 @@ def _check_name(kind: str, name: str) -> None:
     """Check that a component can have a name.
 
     Raises:
-        UserError: The name is no identifier in lower case, or a component of the kind has it.
+        UserError: The name is no identifier in lower case, pytest or pip would read its file as one of theirs, or a
+            component of the kind has it.
     """
     import keyword
 
@@ -105,6 +106,10 @@ def _check_name(kind: str, name: str) -> None:
     if not re.fullmatch("[a-z][a-z0-9_]{0,59}", name) or keyword.iskeyword(name):
         raise UserError(
             f"a name is one word of at most 60 lower-case letters, digits and _, for example my_{kind}; got {name!r}"
+        )
+    if name in ("conftest", "setup") or name.startswith("test_") or name.endswith("_test"):
+        raise UserError(
+            f"{'pip' if name == 'setup' else 'pytest'} would take {name}.py for its own; choose another name"
         )
     if name in registry.origins(kind):
         owner = registry.origins(kind)[name].distribution
@@ -130,7 +135,7 @@ def _class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _texts(kind: str, name: str, module: str, component: Path, test: Path) -> dict[Path, str]:
+def component_texts(kind: str, name: str, module: str, component: Path, test: Path) -> dict[Path, str]:
     """Return the texts of a component and its test.
 
     Args:
@@ -139,6 +144,14 @@ def _texts(kind: str, name: str, module: str, component: Path, test: Path) -> di
         module: The module from which the test imports it.
         component: The file of the component.
         test: The file of the test.
+
+    Raises:
+        UserError: The name of its class is taken in the file of the component.
+
+    Example:
+        >>> texts = component_texts("coin", "mine", "mine", Path("mine.py"), Path("test_mine.py"))
+        >>> "class Mine(Coin):" in texts[Path("mine.py")]
+        True
     """
     from importlib.resources import files
 
@@ -164,7 +177,7 @@ def _in_package(kind: str, name: str, folder: Path, package: str, project: str) 
     """
     component, test = folder / package / f"{name}.py", folder / "tests" / f"test_{name}.py"
     project = _with_entry_point(project, kind, name, package)
-    return _texts(kind, name, f"{package}.{name}", component, test) | {folder / "pyproject.toml": project}
+    return component_texts(kind, name, f"{package}.{name}", component, test) | {folder / "pyproject.toml": project}
 
 
 def _with_entry_point(project: str, kind: str, name: str, package: str) -> str:

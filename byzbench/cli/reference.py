@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from byzbench.cli import options
+from byzbench.cli.completion import complete_suite
 
 if TYPE_CHECKING:
     from byzbench.records.store import OnExisting
 
 
 def reference(
-    suite: Annotated[str, typer.Argument(help="The name of a frozen suite.", metavar="SUITE")],
+    suite: Annotated[
+        str, typer.Argument(help="The name of a frozen suite.", metavar="SUITE", autocompletion=complete_suite)
+    ],
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if the stored reference differs.")
     ] = False,

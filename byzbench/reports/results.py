@@ -33,7 +33,7 @@ class Results:
 
     Attributes:
         runs: All runs, sorted by hash.
-        problems: One line for each folder that cannot be trusted.
+        problems: One line for each folder that cannot be trusted, and of a sweep for each cell whose process died.
         undefined: Of a sweep, the reasons why combinations are undefined, by label.
 
     Example:

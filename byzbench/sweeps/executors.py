@@ -217,10 +217,20 @@ def _start_server() -> None:
     """Start the server process from which workers are forked, with SIGTERM blocked.
 
     The tracker of resources is started first, since its start unblocks the signal.
+
+    Raises:
+        UserError: A worker imports the script of the parent, which calls this again.
     """
     resource_tracker.ensure_running()
-    with _blocked_sigterm():
-        forkserver.ensure_running()
+    try:
+        with _blocked_sigterm():
+            forkserver.ensure_running()
+    except RuntimeError as error:
+        if "bootstrapping" not in str(error):
+            raise
+        raise UserError(
+            'a script runs cells in processes below `if __name__ == "__main__":`; executor="serial" starts no process'
+        ) from None
 
 
 @contextmanager

@@ -70,7 +70,11 @@ _Axes = create_model("_Axes", **{name: _axis_field(axis) for name, axis in _SWEP
 
 
 def _seeds(value: Any) -> Any:
-    return list(range(value)) if type(value) is int and value > 0 else value
+    if type(value) is int and value > 0:
+        return list(range(value))
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a number of seeds, at least 1, or a list of seeds; got {value!r}")
+    return value
 
 
 def _by_kind(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -127,8 +131,11 @@ class SweepGrid(_Axes, BaseModel):  # type: ignore[valid-type, misc]
             where: The source of the data, for the message.
 
         Raises:
-            InvalidParameter: Fields are invalid; the message is one line with the path of each error.
+            InvalidParameter: There are no fields, or some are invalid; the message is one line with the path of each
+                error.
         """
+        if not values:
+            raise InvalidParameter(f"{where} has neither axes nor seeds; give some, for example attack")
         try:
             return cls.model_validate(without_aliases(values))
         except ValidationError as error:
