@@ -32,10 +32,11 @@ from byzbench.leaderboard.site.collection import Collection, collect_entries
 from byzbench.leaderboard.site.component_pages import EXAMPLES
 from byzbench.leaderboard.site.data import DIGITS, FORMULA
 from byzbench.leaderboard.site.drawings import WIDTH, ScoreMark, score_chart
-from byzbench.leaderboard.site.html import POLICY, el, outward, page, text
+from byzbench.leaderboard.site.html import POLICY, page
 from byzbench.leaderboard.site.reading import FLAGS
 from byzbench.leaderboard.suites import suite
 from byzbench.reports.estimators import Interval
+from byzbench.reports.markup import el, outward, text
 
 EVIL = [*HARMLESS.values(), "</pre><svg onload=alert(1)>", "' autofocus onfocus=alert(1) x='"]
 ALLOWED = {

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -622,6 +623,46 @@ def test_no_format_lets_a_name_do_anything(command: Command, tmp_path: Path) -> 
     assert command("plot", tmp_path / "runs", "--out", "picture.svg")[0] == 0
 
 
+class Elements(HTMLParser):
+    """The start tags of a page with their attributes, and its texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def every(self, name: str) -> list[str]:
+        return [str(attributes[name]) for _, attributes in self.tags if name in attributes]
+
+
+def test_a_page_holds_the_report_and_lets_no_name_do_anything(command: Command, tmp_path: Path) -> None:
+    for name in HOSTILE:
+        what = experiment()
+        what["algorithm"]["name"] = name
+        write(tmp_path / "runs", what, 123.4)
+    write(tmp_path / "runs", experiment(attack="ipm"), None, "failed")
+    code, out, err = command("report", "runs", "--html", "a<b>.html", "-f", "json")
+    assert (code, len(loaded(out)["results"])) == (0, len(HOSTILE) + 1)
+    assert "page: a<b>.html" in err
+    page = Elements(Path("a<b>.html").read_text(encoding="utf-8"))
+    assert {clean(name) for name in HOSTILE} <= set(page.texts)
+    assert {"123.4", "it broke", "byzbench report runs --html 'a<b>.html' -f json", "mlp"} <= set(page.texts)
+    assert not {"script", "iframe", "object", "svg", "form", "base"} & {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("img") == 2
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.every("src"))
+    assert all(page.every("alt"))
+    assert {link.removeprefix("#") for link in page.every("href")} <= set(page.every("id"))
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on") or key == "style"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a<b>.html", "runs"]
+
+
 def test_numbers_stay_numbers_and_texts_are_quoted() -> None:
     sheet = Table("x", "x", [{"a": -1.5, "b": "-1.5", "c": None, "d": {"=x": 2}}], ["a"], [["-1.5"]])
     assert render_tables([sheet], "csv", {}) == "a,b,c,d\n-1.5,'-1.5,,'=x 2\n"
@@ -683,6 +724,8 @@ def test_speed_is_counted_until_the_target_and_runs_that_never_arrive_stay(tmp_p
         ("report runs --by atack", "no axis 'atack'. Did you mean 'attack'?"),
         ("report runs --metric evalution", "no metric 'evalution'. Did you mean 'evaluation'"),
         ("report runs --format xls", "'xls' is not one of"),
+        ("report runs --html runs", "cannot write runs: Is a directory"),
+        ("report nowhere --html no/page.html", "cannot write no/page.html: No such file or directory"),
         ("report runs --part ranking", "there is no table 'ranking': it needs several methods or rules"),
         ("plot empty", "no readable runs there"),
         ("plot runs --out picture.gif", "figures are written as .png, .pdf, .svg; got 'picture.gif'"),

@@ -14,9 +14,10 @@ from byzbench.leaderboard.site.collection import Collection, attack_path, board_
 from byzbench.leaderboard.site.component_pages import attack_page, topology_page
 from byzbench.leaderboard.site.data import board_csv, board_json
 from byzbench.leaderboard.site.entry_pages import entry_page
-from byzbench.leaderboard.site.html import Child, el, page
+from byzbench.leaderboard.site.html import page
 from byzbench.leaderboard.site.index_page import index_page
 from byzbench.leaderboard.site.reading import reading_page
+from byzbench.reports.markup import Child, el
 
 FOLDERS = ("attacks", "boards", "entries", "topologies")
 """The folders of pages."""
