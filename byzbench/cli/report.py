@@ -13,6 +13,7 @@ import typer
 from byzbench.axes import axis_named, recorded_axes
 from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.cli.output import write_output
+from byzbench.reports.abscissa import AbscissaName
 from byzbench.reports.sheets import Format
 
 if TYPE_CHECKING:
@@ -50,9 +51,14 @@ def report(
         Literal["all", "results", "worst", "ranking", "benefit"],
         typer.Option(help="The table to print. CSV holds one table, by default the results."),
     ] = "all",
-    at_bytes: Annotated[
-        int | None,
-        typer.Option("--bytes", min=0, help="Compare evaluations when all agents together have sent so many bytes."),
+    x: Annotated[
+        AbscissaName | None,
+        typer.Option(
+            help="Compare returns at equal trajectories, virtual seconds or bytes, not at the end of each run."
+        ),
+    ] = None,
+    at: Annotated[
+        float | None, typer.Option(min=0, help="So many of --x; default: the largest number that all runs reached.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
     html: Annotated[
@@ -71,6 +77,7 @@ def report(
         byzbench report runs
         byzbench report runs --all --env cartpole --agents 13
         byzbench report runs --by attack,aggregator --format md --out report.md
+        byzbench report runs --by schedule --x seconds
         byzbench report runs --html report.html
     """
     from byzbench.records.files import require_writable, write_file
@@ -78,7 +85,7 @@ def report(
 
     for file in filter(None, (out, html)):
         require_writable(file)
-    groups = group(gathered(runs, point, everything), axes(by), metric, at_bytes)
+    groups = group(gathered(runs, point, everything), axes(by), metric, x=x, at=at)
     print_report(groups, form, part=part, out=out)
     if html is not None:
         from byzbench.reports.html_report import html_report

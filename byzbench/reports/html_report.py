@@ -19,7 +19,7 @@ from byzbench.records.store import AXES, StoredRun
 from byzbench.reports.markup import Child, Markup, el
 from byzbench.reports.result_tables import sheets
 from byzbench.reports.sheets import Table, table_columns
-from byzbench.reports.summary import ASSUMED, BOARD_METRIC, Groups, clean, group
+from byzbench.reports.summary import ASSUMED, END_OF, Groups, clean, group
 
 if TYPE_CHECKING:
     from byzbench.reports.plot_style import Plot
@@ -30,9 +30,6 @@ _HEADINGS = {
     "ranking": "Order of the methods",
     "benefit": "Benefit of taking part",
 }
-_FINAL = {BOARD_METRIC: "evaluation", "auc": "return"}
-"""The return at the end of the curve whose area a metric is."""
-
 _PIXELS = 120
 """Pixels of an inch of a figure."""
 
@@ -118,13 +115,14 @@ def _sections(groups: Groups, command: str) -> Iterator[tuple[str, Child]]:
         yield _HEADINGS[sheet.name], table_markup(sheet)
     entries = _entries(groups)
     requested = groups.axes[: len(groups.axes) - len(groups.split)]
-    if groups.metric in _FINAL:
-        final = group(entries, requested, _FINAL[groups.metric])
+    if groups.metric in END_OF:
+        final = group(entries, requested, END_OF[groups.metric])
         yield "Final returns", table_markup(sheets(final)[0])
     from byzbench.reports.figures import curves, heatmap
 
-    described = f"return over trajectories of {len(groups.rows)} groups of runs; numbers: the tables above"
-    yield "Learning curves", _figure(lambda: curves(groups, ()), f"Learning curves: mean training {described}")
+    x = groups.point.name if groups.point else "trajectories"
+    described = f"return over {x} of {len(groups.rows)} groups of runs; numbers: the tables above"
+    yield "Learning curves", _figure(lambda: curves(groups, (), x=x), f"Learning curves: mean training {described}")
     described = f"{groups.title} of each method under each attack; numbers: the table Results"
     yield "Heatmap", _figure(lambda: heatmap(groups, ()), f"Heatmap: {described}")
     yield "What was run", [table_markup(table) for table in _experiments(groups)]
