@@ -8,7 +8,9 @@ POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self
 """Content security policy: no inline scripts, no inline styles, nothing from another origin."""
 
 
-def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot: Child = None) -> bytes:
+def page(
+    title: str, *content: Child, depth: int = 0, where: Child = None, foot: Child = None, docs: str | None = None
+) -> bytes:
     """Return a complete page.
 
     Args:
@@ -17,6 +19,7 @@ def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot:
         depth: Number of folders between the root of the site and the page.
         where: The title in the navigation, after the link to the first page.
         foot: The content of the footer.
+        docs: The address of the documentation, https or relative to the first page; None for no link to it.
     """
     up = "../" * depth
     head = el(
@@ -30,12 +33,16 @@ def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot:
         el("link", rel="stylesheet", href=f"{up}site.css"),
         el("script", src=f"{up}site.js", defer=True),
     )
-    home = el("a", "byzbench leaderboards", href=f"{up}index.html")
+    library = el("strong", "byzbench")
+    if docs is not None:
+        library = el("a", library, href=docs if docs.startswith("https:") else f"{up}{docs}")
+    home = el("a", "leaderboards", href=f"{up}index.html")
     guide = el("a", "How to read them", href=f"{up}reading.html")
+    path = el("nav", library, " / ", home, el("span", " / ", where) if where else None, aria_label="Breadcrumb")
     body = el(
         "body",
         el("a", "Skip to the content", class_="skip", href="#content"),
-        el("header", el("nav", home, el("span", " / ", where) if where else None, aria_label="Breadcrumb"), guide),
+        el("header", el("div", path, guide, class_="bar")),
         el("main", *content, id="content", tabindex="-1"),
         el("footer", foot),
     )
