@@ -489,6 +489,9 @@ def test_labels_leave_out_defaults_and_name_environments(command: Command, tmp_p
         "alie",
         "alie(z=1.5)",
     }
+    write(store, experiment() | {"attack": {"name": "alie", "parameters": {"z": 1.5 + 1e-9, "rule": "A"}}}, 100.0)
+    labels = {row["attack"] for row in loaded(command("report", store, "-f", "json")[1])["results"]}
+    assert labels == {"alie", "alie(z=1.5)", "alie(z=1.500000001)"}
     for id in ("Acrobot-v1", "CartPole-v1"):
         task = {"name": "gymnasium", "parameters": {"id": id, "steps": None, "random": 0.0, "solved": 100.0}}
         write(tmp_path / "other", experiment() | {"task": task}, 100.0)
