@@ -194,6 +194,8 @@ def test_results_are_filtered_averaged_and_records(results: Results, tmp_path: P
     assert {record["evaluation"] for record in records} == {r.evaluation["evaluation"] for r in results}
     assert byzbench.load_results(*(run.path for run in results.runs)).runs == results.runs
     results.plot_curves(tmp_path / "curves.png", by="attack")
+    assert '<h2 id="final-returns">' in results.to_html()
+    assert '<th scope="col">attack</th>' in results._repr_html_()
     assert (tmp_path / "curves.png").stat().st_size
 
 

@@ -536,6 +536,16 @@ def test_as_a_process_it_prints_json_and_nothing_else(tmp_path: Path) -> None:
     assert Path(strict(done.stdout)["run"]).parent == Path("elsewhere")
 
 
+def test_output_that_nobody_reads_ends_a_command_quietly(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "byzbench", "bench", "aggregators", "--aggregator", "mean", "--rounds", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_as_a_process_it_helps(tmp_path: Path) -> None:
     assert process(tmp_path, "--version").stdout == f"byzbench {byzbench.__version__}\n"
     helped = process(tmp_path, "--help")

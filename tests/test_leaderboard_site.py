@@ -32,10 +32,11 @@ from byzbench.leaderboard.site.collection import Collection, collect_entries
 from byzbench.leaderboard.site.component_pages import EXAMPLES
 from byzbench.leaderboard.site.data import DIGITS, FORMULA
 from byzbench.leaderboard.site.drawings import WIDTH, ScoreMark, score_chart
-from byzbench.leaderboard.site.html import POLICY, el, outward, page, text
+from byzbench.leaderboard.site.html import POLICY, page
 from byzbench.leaderboard.site.reading import FLAGS
 from byzbench.leaderboard.suites import suite
 from byzbench.reports.estimators import Interval
+from byzbench.reports.markup import el, outward, text
 
 EVIL = [*HARMLESS.values(), "</pre><svg onload=alert(1)>", "' autofocus onfocus=alert(1) x='"]
 ALLOWED = {
@@ -197,11 +198,19 @@ def test_tables_say_what_they_are(pages: dict[str, Page]) -> None:
                 assert (scopes, len(cells)) == (["row"], width), path
 
 
+def test_pages_link_to_the_documentation(catalogue: Collection) -> None:
+    files = dict(site(catalogue, docs="../index.html"))
+    for path, up in (("index.html", ""), ("boards/synthetic-v1.defence.server.html", "../")):
+        assert f'<a href="{up}../index.html"><strong>byzbench</strong></a>' in files[path].decode()
+    assert b'<a href="https://example.org/docs"><strong>' in page("x", docs="https://example.org/docs", depth=1)
+
+
 def test_letters_stand_out_from_what_they_stand_on(files: dict[str, bytes]) -> None:
     css = files["site.css"].decode()
-    light, dark = (dict(re.findall(r"--(\w+): (#\w+)", block)) for block in css.split(":root {")[1:3])
-    dark = {**light, **{k: v for k, v in dark.items() if k != "heat"}}
-    for mode in (light, dark):
+    pairs = re.findall(r"--(\w+): light-dark\((#\w+), (#\w+)\);", css)
+    assert len(pairs) == 13
+    for mode in ({name: light for name, light, _ in pairs}, {name: dark for name, _, dark in pairs}):
+        assert contrast("#fff", mode["brand"]) >= 4.5
         for ink in ("ink", "soft", "link"):
             for ground in ("page", "band") + ("mark",) * (ink == "ink"):
                 assert contrast(mode[ink], mode[ground]) >= 4.5, (ink, ground)

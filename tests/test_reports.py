@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -459,7 +460,7 @@ def test_the_default_metric_is_that_of_boards_where_runs_have_it(command: Comman
     _, out, err = command("report", store, "-f", "json")
     assert loaded(out)["metric"] == "return"
     assert "note: 1 of 4 finished runs have no evaluations" in err
-    assert loaded(command("report", store, "-f", "json", "--bytes", 5)[1])["metric"] == "evaluation"
+    assert loaded(command("report", store, "-f", "json", "--x", "trajectories")[1])["metric"] == "return"
 
 
 def test_unlike_runs_are_never_averaged(command: Command, tmp_path: Path) -> None:
@@ -488,6 +489,9 @@ def test_labels_leave_out_defaults_and_name_environments(command: Command, tmp_p
         "alie",
         "alie(z=1.5)",
     }
+    write(store, experiment() | {"attack": {"name": "alie", "parameters": {"z": 1.5 + 1e-9, "rule": "A"}}}, 100.0)
+    labels = {row["attack"] for row in loaded(command("report", store, "-f", "json")[1])["results"]}
+    assert labels == {"alie", "alie(z=1.5)", "alie(z=1.500000001)"}
     for id in ("Acrobot-v1", "CartPole-v1"):
         task = {"name": "gymnasium", "parameters": {"id": id, "steps": None, "random": 0.0, "solved": 100.0}}
         write(tmp_path / "other", experiment() | {"task": task}, 100.0)
@@ -622,6 +626,46 @@ def test_no_format_lets_a_name_do_anything(command: Command, tmp_path: Path) -> 
     assert command("plot", tmp_path / "runs", "--out", "picture.svg")[0] == 0
 
 
+class Elements(HTMLParser):
+    """The start tags of a page with their attributes, and its texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def every(self, name: str) -> list[str]:
+        return [str(attributes[name]) for _, attributes in self.tags if name in attributes]
+
+
+def test_a_page_holds_the_report_and_lets_no_name_do_anything(command: Command, tmp_path: Path) -> None:
+    for name in HOSTILE:
+        what = experiment()
+        what["algorithm"]["name"] = name
+        write(tmp_path / "runs", what, 123.4)
+    write(tmp_path / "runs", experiment(attack="ipm"), None, "failed")
+    code, out, err = command("report", "runs", "--html", "a<b>.html", "-f", "json")
+    assert (code, len(loaded(out)["results"])) == (0, len(HOSTILE) + 1)
+    assert "page: a<b>.html" in err
+    page = Elements(Path("a<b>.html").read_text(encoding="utf-8"))
+    assert {clean(name) for name in HOSTILE} <= set(page.texts)
+    assert {"123.4", "it broke", "byzbench report runs --html 'a<b>.html' -f json", "mlp"} <= set(page.texts)
+    assert not {"script", "iframe", "object", "svg", "form", "base"} & {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("img") == 2
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.every("src"))
+    assert all(page.every("alt"))
+    assert {link.removeprefix("#") for link in page.every("href")} <= set(page.every("id"))
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on") or key == "style"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a<b>.html", "runs"]
+
+
 def test_numbers_stay_numbers_and_texts_are_quoted() -> None:
     sheet = Table("x", "x", [{"a": -1.5, "b": "-1.5", "c": None, "d": {"=x": 2}}], ["a"], [["-1.5"]])
     assert render_tables([sheet], "csv", {}) == "a,b,c,d\n-1.5,'-1.5,,'=x 2\n"
@@ -683,6 +727,8 @@ def test_speed_is_counted_until_the_target_and_runs_that_never_arrive_stay(tmp_p
         ("report runs --by atack", "no axis 'atack'. Did you mean 'attack'?"),
         ("report runs --metric evalution", "no metric 'evalution'. Did you mean 'evaluation'"),
         ("report runs --format xls", "'xls' is not one of"),
+        ("report runs --html runs", "cannot write runs: Is a directory"),
+        ("report nowhere --html no/page.html", "cannot write no/page.html: No such file or directory"),
         ("report runs --part ranking", "there is no table 'ranking': it needs several methods or rules"),
         ("plot empty", "no readable runs there"),
         ("plot runs --out picture.gif", "figures are written as .png, .pdf, .svg; got 'picture.gif'"),
@@ -770,7 +816,7 @@ def test_what_was_reached_by_the_time_that_so_many_bytes_were_sent(command: Comm
             write(tmp_path, experiment(algo, seed=seed), 400.0, bytes=sent)
     report = ["report", tmp_path, "--by", "algo", "-f", "json", "--metric", "evaluation"]
     reached = {
-        at: {row["algo"]: row["value"] for row in loaded(command(*report, "--bytes", at)[1])["results"]}
+        at: {row["algo"]: row["value"] for row in loaded(command(*report, "--x", "bytes", "--at", at)[1])["results"]}
         for at in (0, 1999, 2000, 7500, 10**6)
     }
     assert reached[2000] == {"decbyzpg": 41.0, "dec_page_pg": 401.0, "solo": 401.0}
@@ -778,11 +824,41 @@ def test_what_was_reached_by_the_time_that_so_many_bytes_were_sent(command: Comm
     assert set(reached[10**6].values()) == {401.0}
     assert reached[1999]["decbyzpg"] is None  # nothing was evaluated by then
     assert reached[0] == {"decbyzpg": None, "dec_page_pg": None, "solo": 401.0}
-    title = command("report", tmp_path, "--by", "algo", "--metric", "evaluation", "--bytes", 2000)[1]
-    assert "by the time that 2,000 bytes are sent" in " ".join(title.split())
-    code, _, err = command("report", tmp_path, "--metric", "return", "--bytes", 2000)
+    err = command(*report, "--x", "bytes", "--at", 10**4)[2]
+    assert "3 of 9 runs end before 10,000 bytes sent by all agents, and count as at their end" in err
+    code, _, err = command("report", tmp_path, "--metric", "auc", "--x", "bytes")
     assert (code, err.count("\n")) == (2, 1)
-    assert "one of an evaluation, not 'return'" in err
+    assert "returns are compared, and not 'auc'" in err
+    code, _, err = command("report", tmp_path, "--at", 5)
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_runs_are_compared_where_all_of_them_have_been(command: Command, tmp_path: Path) -> None:
+    """A round takes 0.1 s of a clock, and four times as long at the slow ones; they learn alike in a round."""
+    for slow in (False, True):
+        what = experiment(agents=13 + slow)
+        folder = write(tmp_path / "runs", what, 400.0, bytes=10)
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        lines = [line | {"seconds": (0.4 if slow else 0.1) * (line["round"] + 1)} for line in lines]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write(tmp_path / "runs", experiment(agents=5), 300.0)  # a schedule without a clock
+    report = ["report", "runs", "--by", "agents", "-f", "json", "--x"]
+
+    def values(*words: object) -> dict[int, list[float]]:
+        compared = loaded(command(*report, *words)[1])
+        return {row["agents"]: [row["value"], row["evaluation_worst"]] for row in compared["results"]}
+
+    everything = loaded(command(*report, "seconds")[1])
+    assert (everything["metric"], everything["x"], everything["at"]) == ("evaluation", "seconds", 2.0)
+    assert values("seconds") == {13: [401.0, None], 14: [81.0, None]}, "evaluated after 20 rounds, and after 4 of 5"
+    out, err = command("report", "runs", "--by", "agents", "--x", "seconds")[1:]
+    assert "evaluation return at 2 virtual seconds" in " ".join(out.split())
+    assert "has no seconds; only runs whose schedule has a clock have seconds" in " ".join(err.split())
+    assert {at[0] for at in values("trajectories").values()} == {401.0, 301.0}
+    training = values("seconds", "--metric", "return")
+    assert [training[agents][0] for agents in (13, 14)] == pytest.approx([400.0, 100.0])
+    assert command("report", "runs", "--by", "agents", "--x", "seconds", "--html", "page.html")[0] == 0
+    assert "over seconds" in Path("page.html").read_text()
 
 
 def test_whether_it_pays_to_take_part(command: Command, tmp_path: Path) -> None:

@@ -70,6 +70,20 @@ def test_pages_load_nothing_of_other_hosts_and_describe_pictures(site: Path) -> 
     assert not {page: seen.foreign + seen.silent for page, seen in read.items() if seen.foreign or seen.silent}
 
 
+def test_the_boards_and_the_documentation_lead_to_each_other(browser: Any, site: Path) -> None:
+    page = browser.new_page()
+    page.goto((site / "leaderboard/boards/smoke-v2.defence.server.html").as_uri())
+    colours = [page.evaluate("getComputedStyle(document.querySelector('header')).backgroundColor")]
+    page.click("header a >> text=byzbench")
+    assert page.url == (site / "index.html").as_uri()
+    colours.append(page.evaluate("getComputedStyle(document.querySelector('header')).backgroundColor"))
+    assert colours == ["rgb(11, 79, 168)"] * 2
+    page.goto((site / "boards.html").as_uri())
+    page.click("text=Open the boards")
+    assert page.url == (site / "leaderboard/index.html").as_uri()
+    page.close()
+
+
 @pytest.mark.parametrize("width, scheme", [(390, "light"), (1280, "dark")])
 def test_pages_open_from_files_and_can_be_searched(browser: Any, site: Path, width: int, scheme: str) -> None:
     wrong: list[str] = []

@@ -71,6 +71,9 @@ def _run(command: Any) -> int:
     except ByzbenchError as error:
         return _fail(str(error), error.exit_code or 2)
     except SystemExit as error:  # byzbench itself raises typer.Exit
+        if isinstance(error.__context__, BrokenPipeError):  # rich ends a program whose output is no longer read
+            _discard_output()
+            return 1
         return _fail(f"a component ended the command: {error_text(error)}", 2)
     except KeyboardInterrupt as interrupt:
         code = interrupt.exit_code if isinstance(interrupt, Terminated) else 130

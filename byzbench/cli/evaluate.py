@@ -41,6 +41,7 @@ def evaluate(
     """
     from byzbench.cli.report import gathered, print_report
     from byzbench.cli.tune import study
+    from byzbench.reports.summary import group
     from byzbench.sweeps.executors import make_executor
     from byzbench.sweeps.grid import SweepGrid
     from byzbench.tuning.evaluation import evaluation_plan, evaluation_suite, tuning_attacks, tuning_problems
@@ -51,7 +52,8 @@ def evaluate(
     problems = tuning_problems(content, rivals, tuning_seeds)
     files = [study(problem, trials, out, None, None, opened(), as_json)[1] for problem in problems]
     cells = _run(evaluation_plan(content, files), out, opened(), as_json)
-    print_report(gathered([str(cells)], {}, everything=False), ["attack", "algo"], "json" if as_json else "table")
+    groups = group(gathered([str(cells)], {}, everything=False), ["attack", "algo"])
+    print_report(groups, "json" if as_json else "table")
 
 
 def _run(plan: SweepPlan, out: Path, opened: AbstractContextManager[Executor], quiet: bool) -> Path:

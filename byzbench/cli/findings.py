@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from byzbench.cli import options
 from byzbench.cli.completion import complete_suite
 
 
@@ -36,6 +35,7 @@ def findings(
     from byzbench.leaderboard.site.collection import collect_entries
     from byzbench.leaderboard.suites import CLOSED
     from byzbench.leaderboard.suites import suite as load_suite
+    from byzbench.records.files import write_file
     from byzbench.reports.sheets import render_tables
 
     content = load_suite(suite)
@@ -56,7 +56,7 @@ def findings(
         given = {"--from": source if source != Path("leaderboards") else None, "--page": page, "--figure": figure}
         words = [word for flag, file in given.items() if file for word in (flag, str(file))]
         command = shlex.join(["byzbench", "leaderboard", "findings", suite, *words])
-        options.write_page(page, findings_page.findings_page(content, divisions, command))
+        write_file(page, findings_page.findings_page(content, divisions, command))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for division in divisions:
         lines = "\n".join(f"- {sentence}" for sentence in findings_page.sentences(division))

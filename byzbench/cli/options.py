@@ -10,7 +10,7 @@ import typer
 
 from byzbench.axes import AXES
 from byzbench.cli.output import reserve
-from byzbench.errors import InvalidParameter, StorageError, UserError
+from byzbench.errors import InvalidParameter, UserError
 from byzbench.integrations.modes import WandbMode
 from byzbench.records import store
 
@@ -149,15 +149,3 @@ def filled(point: Mapping[str, Any], given: Sequence[str] | None, tuned: Sequenc
             raise InvalidParameter(f"{path} has parameters for {file.kind} {file.components[file.kind]!r}")
         by_kind = file.fill(point, by_kind)
     return by_kind
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write a text to a file.
-
-    Raises:
-        StorageError: The file cannot be written.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None

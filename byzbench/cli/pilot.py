@@ -48,9 +48,12 @@ def pilot(
     """
     from byzbench.leaderboard import admission, pilot_page
     from byzbench.leaderboard.pilot import read_pilot
+    from byzbench.records.files import require_writable, write_file
     from byzbench.sweeps.executors import make_executor as open_executor
 
     todo = read_pilot(file)
+    if page is not None:
+        require_writable(page)
 
     def workers() -> AbstractContextManager[Executor]:
         return open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
@@ -62,7 +65,7 @@ def pilot(
     result, _ = admission.run_stages(todo, stage, runs_of)
     if page is not None:
         command = shlex.join(["byzbench", "pilot", str(file), "--stage", stage, "--page", str(page)])
-        options.write_page(page, pilot_page.markdown_page(todo, result, command))
+        write_file(page, pilot_page.markdown_page(todo, result, command))
     write_output(pilot_page.to_json(todo, result) if as_json else _text(todo, result))
     if result.failures:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ import typer
 from byzbench.cli import report
 from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.errors import UserError
+from byzbench.reports.abscissa import AbscissaName
 
 _BY = {
     "curves": ["attack", "algo"],
@@ -36,7 +37,7 @@ def plot(
     ] = None,
     metric: report.Metric = None,
     x: Annotated[
-        Literal["trajectories", "seconds", "bytes"],
+        AbscissaName,
         typer.Option(help="Abscissa of learning curves; seconds are virtual, of a schedule with a clock."),
     ] = "trajectories",
     target: Annotated[

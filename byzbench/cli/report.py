@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,11 +13,12 @@ import typer
 from byzbench.axes import axis_named, recorded_axes
 from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.cli.output import write_output
-from byzbench.errors import StorageError
+from byzbench.reports.abscissa import AbscissaName
 from byzbench.reports.sheets import Format
 
 if TYPE_CHECKING:
     from byzbench.records.store import StoredRun
+    from byzbench.reports.summary import Groups
 
 Runs = Annotated[
     list[str], typer.Argument(help="Run folders, stores (folders or URLs), or files of sweeps.", metavar="RUNS...")
@@ -48,11 +51,20 @@ def report(
         Literal["all", "results", "worst", "ranking", "benefit"],
         typer.Option(help="The table to print. CSV holds one table, by default the results."),
     ] = "all",
-    at_bytes: Annotated[
-        int | None,
-        typer.Option("--bytes", min=0, help="Compare evaluations when all agents together have sent so many bytes."),
+    x: Annotated[
+        AbscissaName | None,
+        typer.Option(
+            help="Compare returns at equal trajectories, virtual seconds or bytes, not at the end of each run."
+        ),
+    ] = None,
+    at: Annotated[
+        float | None, typer.Option(min=0, help="So many of --x; default: the largest number that all runs reached.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Also write one HTML page with the tables, figures and what was run.", metavar="FILE.html"),
+    ] = None,
     everything: All = False,
     *,
     point: Point,
@@ -65,29 +77,30 @@ def report(
         byzbench report runs
         byzbench report runs --all --env cartpole --agents 13
         byzbench report runs --by attack,aggregator --format md --out report.md
+        byzbench report runs --by schedule --x seconds
+        byzbench report runs --html report.html
     """
-    print_report(gathered(runs, point, everything), by, form, metric=metric, part=part, at_bytes=at_bytes, out=out)
+    from byzbench.records.files import require_writable, write_file
+    from byzbench.reports.summary import group
+
+    for file in filter(None, (out, html)):
+        require_writable(file)
+    groups = group(gathered(runs, point, everything), axes(by), metric, x=x, at=at)
+    print_report(groups, form, part=part, out=out)
+    if html is not None:
+        from byzbench.reports.html_report import html_report
+
+        write_file(html, html_report(groups, shlex.join(["byzbench", *sys.argv[1:]])))
+        tell([str(html)], "page")
 
 
-def print_report(
-    entries: Sequence[StoredRun],
-    by: list[str],
-    form: Format,
-    *,
-    metric: str | None = None,
-    part: str = "all",
-    at_bytes: int | None = None,
-    out: Path | None = None,
-) -> None:
+def print_report(groups: Groups, form: Format, *, part: str = "all", out: Path | None = None) -> None:
     """Print the tables that compare runs, or write them to a file.
 
     Args:
-        entries: The runs.
-        by: The axes by which rows differ.
+        groups: The rows.
         form: The format.
-        metric: The metric; None: that of `report`.
         part: The table, or `all`.
-        at_bytes: Bytes of all agents at which evaluations are compared; None: at the end.
         out: The file; None: standard output.
 
     Raises:
@@ -95,12 +108,11 @@ def print_report(
         StorageError: The file cannot be written.
     """
     from byzbench.errors import UserError
+    from byzbench.records.files import write_file
     from byzbench.reports.result_tables import about, sheets
     from byzbench.reports.sheets import render_tables
-    from byzbench.reports.summary import group
     from byzbench.reports.terminal import terminal_width
 
-    groups = group(entries, axes(by), metric, at_bytes)
     tell(groups.problems, "not trusted")
     tell(groups.notes, "note")
     chosen = [sheet for sheet in sheets(groups) if part in ("all", sheet.name)]
@@ -115,11 +127,8 @@ def print_report(
     text = render_tables(chosen, form, about(groups), width)
     if out is None:
         write_output(text, newline=False)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {out}: {error.strerror or error}") from None
+    else:
+        write_file(out, text)
 
 
 def gathered(places: Sequence[str], point: Point, everything: bool) -> list[StoredRun]:

@@ -40,6 +40,7 @@ def reproduce(
         byzbench reproduce
         byzbench reproduce decbyzpg --seeds 3 --page decbyzpg.md
     """
+    from byzbench.records.files import require_writable
     from byzbench.reports.plot_style import require_format
     from byzbench.reports.sheets import render_tables
     from byzbench.reports.terminal import echo, terminal_width
@@ -54,6 +55,8 @@ def reproduce(
     study = find_study(name)
     if figure is not None:
         require_format(figure)
+    for file in filter(None, (page, figure, data)):
+        require_writable(file)
 
     def run_plan(plan: SweepPlan) -> int:
         from byzbench.cli.cells import run_cells
@@ -85,16 +88,17 @@ def _write(
         figure: The figure.
         data: What was measured.
     """
+    from byzbench.records.files import write_file
     from byzbench.reports.plot_style import save_figure
     from byzbench.reproduce.pages import study_page
 
     if figure is not None:
         save_figure(study.figure(result), figure, dpi=200)
     if data is not None:
-        options.write_page(data, result.to_json())
+        write_file(data, result.to_json())
     if page is not None:
         files = {"--page": page, "--figure": figure, "--data": data}
         words = [text for flag, file in files.items() if file is not None for text in (flag, str(file))]
         counted = ["--seeds", str(seeds)] if seeds is not None else []
         command = shlex.join(["byzbench", "reproduce", study.name, *counted, *words])
-        options.write_page(page, study_page(study, result, command, figure.name if figure else None))
+        write_file(page, study_page(study, result, command, figure.name if figure else None))

@@ -14,6 +14,9 @@ def build(
         typer.Option("--from", help="The folder of the leaderboards, which holds `submissions`.", metavar="FOLDER"),
     ] = Path("leaderboards"),
     out: Annotated[Path, typer.Option(help="The folder of the site.", metavar="FOLDER")] = Path("docs/leaderboard"),
+    docs: Annotated[
+        str, typer.Option(help="Address of the documentation that pages link to: https, or relative to --out.")
+    ] = "../index.html",
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the site is out of date.")] = False,
 ) -> None:
     """Build the static site of all submissions; the same submissions give the same bytes.
@@ -33,7 +36,7 @@ def build(
     collection, findings = collect_entries(source / "submissions")
     for finding in findings:
         typer.echo(str(finding), err=True)
-    pages = dict(site(collection))
+    pages = dict(site(collection, docs))
     changed = site_differences(pages, out)
     if not check:
         write_site(pages, out)

@@ -126,21 +126,6 @@ def cvar(values: Tensor, share: float = TAIL) -> float:
     return float((weights * ordered).sum() / weights.sum())
 
 
-def at_bytes(lines: Sequence[Mapping[str, Any]], name: str, budget: int) -> float | None:
-    """Return the last value of a metric at which all agents together had sent at most `budget` bytes.
-
-    Args:
-        lines: The lines of metrics of a run.
-        name: The metric.
-        budget: The number of bytes.
-
-    Returns:
-        The value; None if the metric was not measured by then.
-    """
-    values = [line[name] for line in lines if name in line and (line["bytes"] or 0) <= budget]
-    return values[-1] if values else None
-
-
 def evaluation_area(lines: Sequence[Mapping[str, Any]], task: Task, budget: int) -> float | None:
     """Return the area under the evaluation curve of a run, divided by the budget.
 

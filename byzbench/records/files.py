@@ -1,8 +1,9 @@
-"""Reading of untrusted files: regular files of a bounded size, with strict JSON."""
+"""Reading of untrusted files: regular files of a bounded size, with strict JSON; and atomic writing."""
 
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from byzbench.errors import CorruptRecord, ExhaustedResources, exhaustion
+from byzbench.errors import CorruptRecord, ExhaustedResources, StorageError, UserError, exhaustion
 
 LIMIT = 256 * 2**20
 """The largest size of a file in bytes; a log of a million rounds is about as large."""
@@ -75,6 +76,41 @@ def read_named_file(path: Path, limit: int = LIMIT) -> bytes:
         CorruptRecord: It is no regular file, is too large, or cannot be read.
     """
     return read_bytes(Path(os.path.realpath(path)), limit).removeprefix(codecs.BOM_UTF8)
+
+
+def require_writable(path: Path) -> None:
+    """Raise UserError if a file cannot be written, before the work whose result it will hold."""
+    folder = path.parent
+    if path.is_dir():
+        reason = errno.EISDIR
+    elif not folder.is_dir():
+        reason = errno.ENOTDIR if folder.exists() else errno.ENOENT
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        reason = errno.EACCES
+    else:
+        return
+    raise UserError(f"cannot write {path}: {os.strerror(reason)}")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text to a file that is complete or as before; what is no regular file, as a pipe, is written directly.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8")
+            return
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def parse_json(text: bytes | str) -> Any:

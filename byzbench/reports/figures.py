@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from byzbench.errors import CorruptRecord, UserError
+from byzbench.reports.abscissa import ABSCISSAE
 from byzbench.reports.heatmap import heatmap
 from byzbench.reports.paired_tests import MIN_SEEDS
 from byzbench.reports.plot_style import (
@@ -72,14 +73,6 @@ def draw_figure(
         drawn = curves(groups, panel, target, x) if kind == "curves" else KINDS[kind](groups, panel, target)
         save_figure(drawn.figure, path, dpi=300)
     return drawn
-
-
-ABSCISSAE: Mapping[str, str] = {
-    "trajectories": "trajectories per agent",
-    "seconds": "virtual seconds",
-    "bytes": "bytes sent by all agents",
-}
-"""The abscissae of learning curves, with their labels."""
 
 
 def curves(groups: Groups, panel: Sequence[str], target: float | None = None, x: str = "trajectories") -> Plot:
@@ -249,7 +242,7 @@ def _end(row: ReportRow, x: str) -> float:
     for entry in row.entries:
         with suppress(CorruptRecord):  # such a run is named where its values are read
             ends.append(float(trace(entry.path, "return", x)[0][-1]))
-    return min(ends, default=1.0)
+    return min(ends, default=0.0) or 1.0
 
 
 def _honest(row: ReportRow) -> int:

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from byzbench.errors import UserError
 from byzbench.reports.plot_style import COLOURS, INTERVALS, PANELS, Plot, choose, label, missing, seeds, short
 from byzbench.reports.row_scores import harmful_attack
-from byzbench.reports.summary import DEFENCE, METRICS, Groups, ReportRow, rounded, run_reference
+from byzbench.reports.summary import DEFENCE, Groups, ReportRow, rounded, run_reference
 
 LARGEST = (10.0, 11.0)
 """The largest width and height of a figure in inches."""
@@ -72,11 +72,11 @@ def heatmap(groups: Groups, panel: Sequence[str], target: float | None = None) -
         }
         _cells(axes, cells, (len(attacks), len(names)), scales[_task(rows[0])])
         if len(scales) > 1:
-            _bar(figure, [axes], scales[_task(rows[0])], METRICS[groups.metric])
+            _bar(figure, [axes], scales[_task(rows[0])], groups.title)
     if len(scales) == 1:
-        _bar(figure, panels, next(iter(scales.values())), METRICS[groups.metric])
+        _bar(figure, panels, next(iter(scales.values())), groups.title)
     caption = (
-        f"Mean over {seeds(groups.rows)} of the {METRICS[groups.metric]}, with {INTERVALS}; framed, the worst attack "
+        f"Mean over {seeds(groups.rows)} of the {groups.title}, with {INTERVALS}; framed, the worst attack "
         "on each method, where its runs are certainly lower than those without an attack; hatched, no runs."
     )
     return Plot(figure, caption + missing(groups.rows))

@@ -66,15 +66,17 @@ def description_label(
         return str(description)
     name, parameters = description["name"], description["parameters"]
     peers = [other["parameters"] for other in candidates if _is_component(other) and other["name"] == name]
-    differing, inner = {}, ""
+    differing: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    inner = ""
     for key, value in parameters.items():
         others = [peer.get(key) for peer in peers]
         if _is_component(value):
             inner += "+" + description_label(_kind_of_parameter(kind, name, key), value, others, task, depth - 1)
         elif not _is_id(key, value) and not all(_is_equal(other, value) for other in others):
-            differing[key] = value
+            differing[key], texts[key] = value, _value_text(value, others)
     everywhere = {key for key in differing if all(key in peer for peer in peers)}
-    shown = _shown(kind, name, differing, everywhere, task) if differing else []
+    shown = _shown(kind, name, differing, texts, everywhere, task) if differing else []
     return _with_id(name, parameters) + (f"({', '.join(shown)})" if shown else "") + inner
 
 
@@ -96,8 +98,27 @@ def _is_equal(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
+def _value_text(value: Any, others: Sequence[Any]) -> str:
+    """Return a value as text: a float with four digits, or in full where another one has the same four.
+
+    Example:
+        >>> _value_text(1.50001, [1.5, 2.0]), _value_text(2.00001, [1.5, 1.50001])
+        ('1.50001', '2')
+    """
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.4g}"
+    is_unique = all(other == value or f"{other:.4g}" != text for other in others if isinstance(other, float))
+    return text if is_unique else repr(value)
+
+
 def _shown(
-    kind: str, name: str, differing: Mapping[str, Any], everywhere: Collection[str], task: str | None
+    kind: str,
+    name: str,
+    differing: Mapping[str, Any],
+    shown: Mapping[str, str],
+    everywhere: Collection[str],
+    task: str | None,
 ) -> list[str]:
     """Return the parameters that a label shows: those that no preset explains, after the preset that explains most.
 
@@ -105,6 +126,7 @@ def _shown(
         kind: The kind of the component.
         name: The name of the component.
         differing: Its parameters in which others of the name differ.
+        shown: Their texts.
         everywhere: Those of them that all others have; one that only some have is shown also at its default.
         task: The name of the task, if it is known.
     """
@@ -112,7 +134,7 @@ def _shown(
     for preset, usual in _usual(kind, name, task):
         texts = [f"preset={preset}"] if preset else []
         texts += [
-            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+            f"{key}={shown[key]}"
             for key, value in differing.items()
             if not (key in everywhere and key in usual and _is_equal(usual[key], value))
         ]

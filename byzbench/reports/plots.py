@@ -42,7 +42,7 @@ def trace(folder: Path, key: str, x: str = "trajectories") -> tuple[np.ndarray, 
     if any(x not in line for line in lines):
         raise CorruptRecord(f"{path} has no {x}; only runs whose schedule has a clock have seconds")
     at = np.array([0.0, *(line[x] or 0.0 for line in lines)])
-    if at[-1] <= 0 or (np.diff(at) < 0).any():
+    if (at[-1] <= 0 and x != "bytes") or (np.diff(at) < 0).any():
         raise CorruptRecord(f"{path} does not count {x} upwards")
     values = np.array([math.nan if line[key] is None else line[key] for line in lines], float)
     return at, np.where(np.abs(values) < 1e100, values, math.nan)  # larger values may overflow in sums
@@ -66,6 +66,8 @@ def curve(folder: Path, key: str, grid: np.ndarray, x: str = "trajectories") -> 
         CorruptRecord: The log cannot be trusted, or it does not hold the metric.
     """
     at, values = trace(folder, key, x)
+    if at[-1] <= 0:
+        raise CorruptRecord(f"{folder} has sent no bytes, over which it could be drawn")
     total = np.concatenate([[0.0], np.cumsum(values * np.diff(at))])
     start = np.maximum(grid - max(grid[-1] / 20, at[1]), 0.0)
     smoothed = (np.interp(grid, at, total) - np.interp(start, at, total)) / (grid - start)

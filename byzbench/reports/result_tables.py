@@ -213,7 +213,7 @@ def about(groups: Groups) -> dict[str, Any]:
     return {
         "schema": 1,
         "metric": groups.metric,
-        **({} if groups.bytes is None else {"bytes": groups.bytes}),
+        **({} if groups.point is None else {"x": groups.point.name, "at": groups.point.at}),
         "axes": list(groups.axes),
         "fixed": dict(groups.fixed),
         "notes": list(groups.notes),

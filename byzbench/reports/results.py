@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from byzbench.axes import axis_named, recorded_axes
 from byzbench.errors import InvalidParameter, UserError
 from byzbench.experiments.result import Result
+from byzbench.records.files import require_writable, write_file
 from byzbench.records.store import AXES, StoredRun, gather
 from byzbench.registry import parse_spec, plain
 from byzbench.reports.estimators import Interval, seed_cvar
@@ -139,6 +140,28 @@ class Results:
         groups = self._groups(None, by)
         return curves(groups, ()).figure if path is None else draw_figure("curves", groups, Path(path)).figure
 
+    def to_html(
+        self, path: str | Path | None = None, *, metric: str | None = None, by: str | Sequence[str] = BY
+    ) -> str:
+        """Return the report of `byzbench report --html`: one page with tables, figures and what was run.
+
+        Args:
+            path: The file to write; None: only return the page.
+            metric: See `mean`.
+            by: See `mean`.
+
+        Raises:
+            UserError: There are no runs, or the file cannot be written.
+        """
+        from byzbench.reports.html_report import html_report
+
+        if path is not None:
+            require_writable(Path(path))
+        page = html_report(self._groups(metric, by), problems=self.problems)
+        if path is not None:
+            write_file(Path(path), page)
+        return page
+
     def to_records(self) -> list[dict[str, Any]]:
         """Return one flat dict for each run: its axes, parameters of components, status and numbers.
 
@@ -163,6 +186,15 @@ class Results:
         counts = [f"{len(self.runs)} runs", *(f"{count} {name}" for name, count in others.items() if count)]
         varied = [axis for axis in AXES if len({str(run.experiment[AXES[axis]]) for run in self.runs}) > 1]
         return f"Results({', '.join(counts)}{'; over ' + ', '.join(varied) if varied else ''})"
+
+    def _repr_html_(self) -> str:
+        """Return the table of results that a notebook shows."""
+        from byzbench.reports.html_report import table_markup
+        from byzbench.reports.markup import el
+        from byzbench.reports.result_tables import sheets
+
+        tables = [table_markup(sheets(self._groups(None, BY))[0])] if self.runs else []
+        return el("p", repr(self)) + "".join(tables)
 
     def _groups(self, metric: str | None, by: str | Sequence[str]) -> Groups:
         return group(self.runs, [by] if isinstance(by, str) else by, metric)

@@ -104,7 +104,7 @@ def _field(value: Any) -> Any:
 
 
 def _markdown(sheet: Table) -> str:
-    names, numeric = _columns(sheet)
+    names, numeric = table_columns(sheet)
     lines = [
         [*map(plain_markdown, names)],
         ["---:" if is_number else "---" for is_number in numeric],
@@ -121,7 +121,7 @@ def plain_markdown(text: str) -> str:
 
 
 def _tex(sheet: Table) -> str:
-    names, numeric = _columns(sheet)
+    names, numeric = table_columns(sheet)
     lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (names, *sheet.cells)]
     columns = "".join("r" if is_number else "l" for is_number in numeric)
     return "\n".join(
@@ -171,7 +171,7 @@ def _table(sheet: Table, widths: Sequence[int]) -> Any:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for name, numeric, width in zip(*_columns(sheet), widths, strict=True):
+    for name, numeric, width in zip(*table_columns(sheet), widths, strict=True):
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", width=width)
     for row in sheet.cells:
         table.add_row(*(Text(_wrapped(cell, width)) for cell, width in zip(row, widths, strict=True)))
@@ -205,7 +205,7 @@ def _wrapped(text: str, width: int) -> str:
 
 def _fit_width(sheet: Table, width: int | None) -> tuple[Table, list[str]]:
     """Return the table without the spare columns that do not fit the width, and the names of these columns."""
-    names, hidden = _columns(sheet)[0], []
+    names, hidden = table_columns(sheet)[0], []
     widths = {
         name: max(map(len, column)) + 2
         for name, column in zip(names, zip(names, *sheet.cells, strict=True), strict=True)
@@ -224,7 +224,7 @@ def _column_widths(sheet: Table, width: int | None) -> list[int] | None:
     from rich.cells import cell_len
 
     widths, shortest = [], []
-    names = _columns(sheet)[0]
+    names = table_columns(sheet)[0]
     for column in zip(names, *sheet.cells, strict=True):
         words = [*column[0].split(), *_pieces(" ".join(column[1:]))]
         widths.append(max(map(cell_len, column)))
@@ -240,11 +240,11 @@ def _column_widths(sheet: Table, width: int | None) -> list[int] | None:
 def _record_lines(sheet: Table, width: int | None) -> Iterator[str]:
     """Yield the rows as lists of names and values, for a terminal that is too narrow for the table."""
     for row in sheet.cells:
-        pairs = zip(_columns(sheet)[0], row, strict=True)
+        pairs = zip(table_columns(sheet)[0], row, strict=True)
         values = (f"{name}: {value}" if name else value for name, value in pairs if value)
         yield wrap_line("; ".join(values), width, indent=2)
 
 
-def _columns(sheet: Table) -> tuple[list[str], list[bool]]:
+def table_columns(sheet: Table) -> tuple[list[str], list[bool]]:
     """Return the names of the columns, and which of them hold numbers."""
     return [name.removeprefix(">") for name in sheet.head], [name.startswith(">") for name in sheet.head]

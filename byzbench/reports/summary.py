@@ -20,6 +20,7 @@ from byzbench.axes import axis_named, method_axes, recorded_axes
 from byzbench.errors import ByzbenchError, CorruptRecord, InvalidParameter, UserError, suggest
 from byzbench.experiments.curves import area_under_curve
 from byzbench.records.store import AXES, StoredRun
+from byzbench.reports.abscissa import ABSCISSAE, Abscissa, common_abscissa, num_shorter, require_return
 from byzbench.reports.estimators import Interval
 from byzbench.reports.labels import description_label
 from byzbench.reports.statistics import FEW_SEEDS, mean_interval
@@ -41,6 +42,9 @@ METRICS = {
 }
 BOARD_METRIC = "evaluation_auc"
 """The metric that boards score."""
+
+END_OF = {BOARD_METRIC: "evaluation", "auc": "return"}
+"""The return at the end of the curve whose area a metric is."""
 
 DEFENCE = tuple(axis.name for axis in method_axes())
 """Axes of the defence, along which rows compete."""
@@ -64,6 +68,7 @@ class ReportRow:
         lost: How many failed, diverged, or finished without a finite metric.
         left_out: How many of these have no value.
         unfinished: How many have neither finished nor failed.
+        point: Where on the learning curves metrics are taken; None for the end of a run.
     """
 
     key: Mapping[str, Label]
@@ -73,6 +78,7 @@ class ReportRow:
     lost: int
     left_out: int
     unfinished: int
+    point: Abscissa | None = None
 
     @cached_property
     def bounds(self) -> tuple[float, float] | None:
@@ -90,8 +96,12 @@ class ReportRow:
         return dict(zip(self.seeds, self.values.tolist(), strict=True))
 
     def secondary(self, metric: str) -> float | None:
-        """Return the mean of another metric of the same runs, by the same rules."""
-        valued = _valued([(entry, measured(entry, metric)) for entry in self.entries if entry.status != "unfinished"])
+        """Return the mean of another metric of the same runs, by the same rules; None where a log does not hold it."""
+        try:
+            values = [(e, measured(e, metric, self.point)) for e in self.entries if e.status != "unfinished"]
+        except CorruptRecord:
+            return None
+        valued = _valued(values)
         return float(np.mean([value for _, value in valued])) if valued else None
 
     @property
@@ -131,7 +141,7 @@ class Groups:
         rows: The rows, in the order of their keys.
         notes: Remarks for the reader, one line each.
         problems: One line for each run that could not be read, with its path.
-        bytes: The number of sent bytes at which the metric is taken; None for the end of a run.
+        point: Where on the learning curves the metric is taken; None for the end of a run.
         split: Those of the axes by which rows had to be split further.
     """
 
@@ -141,7 +151,7 @@ class Groups:
     rows: tuple[ReportRow, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
-    bytes: int | None = None
+    point: Abscissa | None = None
     split: tuple[str, ...] = ()
 
     @cached_property
@@ -177,8 +187,8 @@ class Groups:
 
     @property
     def title(self) -> str:
-        """Name of the metric, with the number of bytes at which it is taken."""
-        return METRICS[self.metric] + ("" if self.bytes is None else f" by the time that {self.bytes:,} bytes are sent")
+        """Name of the metric, with the point at which it is taken."""
+        return METRICS[self.metric] + ("" if self.point is None else f" at {self.point}")
 
     def varied(self, among: Sequence[str]) -> tuple[str, ...]:
         """Return the axes among these that have more than one value."""
@@ -214,7 +224,12 @@ def default_metric(entries: Sequence[StoredRun]) -> tuple[str, str]:
 
 
 def group(
-    entries: Sequence[StoredRun], by: Sequence[str], metric: str | None = None, bytes: int | None = None
+    entries: Sequence[StoredRun],
+    by: Sequence[str],
+    metric: str | None = None,
+    *,
+    x: str | None = None,
+    at: float | None = None,
 ) -> Groups:
     """Group runs into rows by the values of some axes.
 
@@ -223,8 +238,9 @@ def group(
     Args:
         entries: The runs.
         by: Axes that distinguish rows.
-        metric: A key of `METRICS`; None for `default_metric`, or with `bytes` for the evaluation return.
-        bytes: Take the metric of an evaluation when all agents together have sent so many.
+        metric: A key of `METRICS`; None for `default_metric`, or with `x` for the return that it is the area of.
+        x: Take returns at equal trajectories, seconds or bytes, a key of `ABSCISSAE`; None for the end of each run.
+        at: So many; None for the largest number that every run has reached.
 
     Returns:
         The rows, with notes and problems.
@@ -234,13 +250,13 @@ def group(
     """
     note = ""
     if metric is None:
-        metric, note = ("evaluation", "") if bytes is not None else default_metric(entries)
+        metric, note = default_metric(entries)
+        metric = END_OF.get(metric, metric) if x else metric
     requested = list(dict.fromkeys(axis_named(word, recorded_axes()).name for word in by))
     if metric not in METRICS:
         raise InvalidParameter(f"no metric {metric!r}. {suggest(metric, METRICS)}Metrics: {', '.join(METRICS)}.")
-    if bytes is not None and (not metric.startswith("evaluation") or metric.endswith("auc")):
-        raise InvalidParameter(f"a metric at fixed bytes is one of an evaluation, not {metric!r}")
-    entries, scores, problems = _scores(entries, metric, bytes)
+    point = _point(entries, metric, x, at)
+    entries, scores, problems = _scores(entries, metric, point)
     if not entries:
         raise UserError("; ".join(["no readable runs there", *problems]))
     values = {axis: _canonical(entries, axis) for axis in AXES}
@@ -249,15 +265,27 @@ def group(
     members: dict[tuple[Label, ...], list[StoredRun]] = defaultdict(list)
     for index, entry in enumerate(entries):
         members[tuple(names[axis][index] for axis in axes)].append(entry)
-    rows = [_row(dict(zip(axes, key, strict=True)), row_entries, scores) for key, row_entries in members.items()]
+    rows = [_row(dict(zip(axes, key, strict=True)), runs, scores, point) for key, runs in members.items()]
     rows.sort(key=lambda row: [_order(label) for label in row.key.values()])
     fixed = {a: names[a][0] for a in AXES if a not in (*axes, "seed") and len(set(names[a])) == 1}
     split = tuple(axes[len(requested) :])
     notes = [*([note] if note else []), *_notes(entries, rows, {axis: names[axis] for axis in split})]
-    return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems), bytes, split)
+    if point and at is not None and (shorter := num_shorter(entries, point, metric)):
+        notes.append(f"{shorter} of {len(entries)} runs end before {point}, and count as at their end")
+    return Groups(metric, tuple(axes), fixed, tuple(rows), tuple(notes), tuple(problems), point, split)
 
 
-def measured(entry: StoredRun, metric: str, bytes: int | None = None) -> float | None:
+def _point(entries: Sequence[StoredRun], metric: str, x: str | None, at: float | None) -> Abscissa | None:
+    """Return the point at which returns are compared; see `group`."""
+    if x is None:
+        if at is not None:
+            raise InvalidParameter(f"a number at which runs are compared needs --x {' or '.join(ABSCISSAE)}")
+        return None
+    require_return(metric)
+    return common_abscissa(entries, x, metric) if at is None else Abscissa(x, at)
+
+
+def measured(entry: StoredRun, metric: str, point: Abscissa | None = None) -> float | None:
     """Return a metric of a run, or None where there is none, or none that is finite; see `group`.
 
     Areas are those of `byzbench.experiments.curves.area_under_curve`. The area under the evaluation curve is read from
@@ -266,18 +294,15 @@ def measured(entry: StoredRun, metric: str, bytes: int | None = None) -> float |
     Args:
         entry: The run.
         metric: A key of `METRICS`.
-        bytes: See `group`.
+        point: Where on the learning curve; None for the end.
 
     Raises:
         CorruptRecord: Its log cannot be trusted.
     """
     if not entry.result or _diverged(entry):
         return None
-    if bytes is not None:
-        from byzbench.experiments.metrics import at_bytes
-        from byzbench.records.run_folder import RunFolder
-
-        return format_number(at_bytes(RunFolder(entry.path).metrics(), metric, bytes))
+    if point is not None:
+        return format_number(point.value(entry, metric))
     if metric == "return":
         return format_number(entry.value)
     if metric == "auc" or (metric == BOARD_METRIC and BOARD_METRIC not in entry.result["evaluation"]):
@@ -409,14 +434,14 @@ def clean(text: object, longest: int = _LONGEST) -> str:
 
 
 def _scores(
-    entries: Iterable[StoredRun], metric: str, bytes: int | None
+    entries: Iterable[StoredRun], metric: str, point: Abscissa | None
 ) -> tuple[list[StoredRun], dict[Path, float | None], list[str]]:
     """Read the metric of each run.
 
     Args:
         entries: The runs.
         metric: See `group`.
-        bytes: See `group`.
+        point: See `measured`.
 
     Returns:
         The runs whose metric can be read, the metric by folder, and a line for each of the other runs.
@@ -424,14 +449,16 @@ def _scores(
     readable, scores, problems = [], {}, []
     for entry in entries:
         try:
-            scores[entry.path] = measured(entry, metric, bytes)
+            scores[entry.path] = measured(entry, metric, point)
             readable.append(entry)
         except CorruptRecord as error:
             problems.append(str(error))
     return readable, scores, problems
 
 
-def _row(key: dict[str, Label], entries: list[StoredRun], scores: Mapping[Path, float | None]) -> ReportRow:
+def _row(
+    key: dict[str, Label], entries: list[StoredRun], scores: Mapping[Path, float | None], point: Abscissa | None
+) -> ReportRow:
     entries = sorted(entries, key=lambda entry: (entry.name("seed"), entry.hash))
     ended = [(entry, scores[entry.path]) for entry in entries if entry.status != "unfinished"]
     valued = _valued(ended)
@@ -443,6 +470,7 @@ def _row(key: dict[str, Label], entries: list[StoredRun], scores: Mapping[Path, 
         lost=sum(value is None for _, value in ended),
         left_out=len(ended) - len(valued),
         unfinished=len(entries) - len(ended),
+        point=point,
     )
 
 

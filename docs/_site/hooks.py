@@ -19,7 +19,7 @@ BESIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that are made."""
+    """Add the pages that are made, and the palette that boards and reports have too."""
     pages = {page: beside(name) for name, page in BESIDE.items()}
     pages["reference/cli.md"] = command_line()
     pages["reference/api.md"] = api("Python", byzbench, sorted(byzbench.__all__))
@@ -28,6 +28,8 @@ def on_files(files: Files, config: Any) -> Files:
     pages |= {f"reference/components/{kind}.md": components(kind, files) for kind in registry.KINDS}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
+    palette = (ROOT / "byzbench/reports/palette.css").read_text(encoding="utf-8")
+    files.append(File.generated(config, "stylesheets/palette.css", content=palette))
     return files
 
 

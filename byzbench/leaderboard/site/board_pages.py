@@ -10,7 +10,7 @@ from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.rows import Row, Settings
 from byzbench.leaderboard.schema import Knowledge
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
-from byzbench.leaderboard.site.html import Child, Markup, el, join
+from byzbench.reports.markup import Child, Markup, el, join
 from byzbench.leaderboard.site.ranking import paper_links, ranking_section
 from byzbench.leaderboard.site.tables import cell, count, figure, html_table, lead, number_text, quantity, row
 from byzbench.leaderboard.suites import Suite

@@ -14,33 +14,35 @@ from byzbench.leaderboard.site.collection import Collection, attack_path, board_
 from byzbench.leaderboard.site.component_pages import attack_page, topology_page
 from byzbench.leaderboard.site.data import board_csv, board_json
 from byzbench.leaderboard.site.entry_pages import entry_page
-from byzbench.leaderboard.site.html import Child, el, page
+from byzbench.leaderboard.site.html import page
 from byzbench.leaderboard.site.index_page import index_page
 from byzbench.leaderboard.site.reading import reading_page
+from byzbench.reports.markup import Child, el
 
 FOLDERS = ("attacks", "boards", "entries", "topologies")
 """The folders of pages."""
 
-_STATIC = ("site.css", "site.js")
 
-
-def site(collection: Collection) -> Iterator[tuple[str, bytes]]:
+def site(collection: Collection, docs: str | None = None) -> Iterator[tuple[str, bytes]]:
     """Yield the path and the content of every file of the site.
 
     Pages have no date; they have a digest of the submissions and audits that they show.
 
     Args:
         collection: The content of the site.
+        docs: The address of the documentation, see `page`.
     """
     source = sha256_of(*(bytes.fromhex(e.digest) for e in collection.entries), part_bytes(collection.audit))
     count = len(collection.entries)
     foot = el("p", f"Made from {count} submission{'s' * (count != 1)}, of the digest ", el("code", source[:16]), ".")
 
     def full_page(name: str, *content: Child, where: Child = None) -> bytes:
-        return page(f"{name} · byzbench leaderboards", *content, depth=where is not None, where=where, foot=foot)
+        return page(f"{name} · byzbench leaderboards", *content, depth=where is not None, where=where, foot=foot, docs=docs)
 
-    for name in _STATIC:
-        yield name, files("byzbench.leaderboard.site").joinpath(name).read_bytes()
+    own, common = files("byzbench.leaderboard.site"), files("byzbench.reports")
+    sheets = [*(common.joinpath(name) for name in ("palette.css", "page.css")), own.joinpath("site.css")]
+    yield "site.css", b"".join(sheet.read_bytes() for sheet in sheets)
+    yield "site.js", own.joinpath("site.js").read_bytes()
     yield "board.csv", board_csv(collection)
     yield "board.json", board_json(collection)
     yield "index.html", full_page("Boards", index_page(collection))

@@ -16,7 +16,7 @@ from byzbench.leaderboard.rows import Row
 from byzbench.leaderboard.site.board_pages import entry_link, marks, title
 from byzbench.leaderboard.site.collection import Collection, board_path
 from byzbench.leaderboard.site.drawings import MOST_AGENTS, graph
-from byzbench.leaderboard.site.html import Child, Markup, el
+from byzbench.reports.markup import Child, Markup, el
 from byzbench.leaderboard.site.tables import cell, fact_list, figure, html_table, lead, number_text, row
 from byzbench.leaderboard.suites import Stratum, Suite
 from byzbench.randomness import Streams

@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from byzbench.leaderboard.site.html import Markup, el
+from byzbench.reports.markup import Markup, el
 from byzbench.reports.estimators import Interval
 
 WIDTH, HEIGHT = 320, 160

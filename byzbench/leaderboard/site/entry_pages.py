@@ -19,7 +19,7 @@ from byzbench.leaderboard.schema import Cell, Submission
 from byzbench.leaderboard.site.board_pages import entry_link, listed, marks
 from byzbench.leaderboard.site.collection import Collection
 from byzbench.leaderboard.site.drawings import curve_drawing
-from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
+from byzbench.reports.markup import Child, Markup, el, join, outward
 from byzbench.leaderboard.site.ranking import paper_links
 from byzbench.leaderboard.site.score_tables import damage_table, matrices, score_section
 from byzbench.leaderboard.site.tables import cell, fact_list, html_table, lead, row, with_interval

@@ -1,113 +1,16 @@
-"""HTML elements: every text that is not `Markup` is escaped, and links are to pages of the site or to https addresses.
-
-No other module of the site writes a `<`, so that a text of a submission cannot become markup.
-"""
+"""The frame of a page of the site: its head, navigation and footer."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from functools import cache
-from html import escape
-from typing import TypeAlias
-from urllib.parse import urlsplit
+from byzbench.reports.markup import Child, el
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 """Content security policy: no inline scripts, no inline styles, nothing from another origin."""
 
-_VOID = {"meta", "link", "input", "br"}
-"""Elements without a closing tag."""
 
-_ATTRIBUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
-
-
-class Markup(str):
-    """HTML from the functions of this module, which is not escaped again."""
-
-    __slots__ = ()
-
-
-Child: TypeAlias = "str | int | float | Iterable[Child] | None"
-Value: TypeAlias = "str | int | float | bool | None"
-
-
-def text(child: Child) -> str:
-    """Return a child as HTML: None is empty, items of an iterable are joined, texts and numbers are escaped.
-
-    Example:
-        >>> text(["a < b", None, 3])
-        'a &lt; b3'
-    """
-    if isinstance(child, Markup):
-        return child
-    if child is None:
-        return ""
-    if isinstance(child, str | int | float):
-        return escape(str(child))
-    return "".join([text(item) for item in child])
-
-
-def join(*children: Child) -> Markup:
-    """Return children without an element around them."""
-    return Markup(text(children))
-
-
-def el(name: str, /, *children: Child, **attributes: Value) -> Markup:
-    """Return an element.
-
-    Args:
-        name: The name of the element.
-        children: Its content.
-        attributes: Its attributes; `class_` is written class, and `data_v` is written data-v. True is an attribute
-            without a value; None and False are left out.
-
-    Raises:
-        ValueError: An address is neither a page of the site nor https, or an attribute could run a script.
-
-    Example:
-        >>> el("a", "R & D", href="index.html", class_="mark")
-        '<a href="index.html" class="mark">R &amp; D</a>'
-    """
-    written = "".join([_attribute(k, v) for k, v in attributes.items() if v is not None and v is not False])
-    if name in _VOID:
-        return Markup(f"<{name}{written}>")
-    return Markup(f"<{name}{written}>{text(children)}</{name}>")
-
-
-def _attribute(key: str, value: Value) -> str:
-    name = _attribute_name(key)
-    if value is True:
-        return f" {name}"
-    if name in ("href", "src") and not _is_allowed(str(value)):
-        raise ValueError(f"{value!r} is not an allowed address: a page of the site or https")
-    return f' {name}="{escape(str(value))}"'
-
-
-@cache
-def _attribute_name(key: str) -> str:
-    name = key.rstrip("_").replace("_", "-")
-    if not _ATTRIBUTE.fullmatch(name) or name.startswith("on") or name == "style":
-        raise ValueError(f"{name} is not an allowed attribute: scripts and styles are not allowed in pages")
-    return name
-
-
-def _is_allowed(address: str) -> bool:
-    """Return whether an address is https, or a relative path without special characters."""
-    parts = urlsplit(address)
-    if parts.scheme or parts.netloc:
-        return parts.scheme == "https" and bool(parts.hostname)
-    return re.fullmatch(r"[A-Za-z0-9_./#-]*", address) is not None and not address.startswith("/")
-
-
-def outward(address: str, *children: Child) -> Markup:
-    """Return a link to another site; only the children if the address is not https."""
-    parts = urlsplit(address)
-    if parts.scheme != "https" or not parts.hostname:
-        return join(*children)
-    return el("a", *children, href=address, rel="noopener nofollow")
-
-
-def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot: Child = None) -> bytes:
+def page(
+    title: str, *content: Child, depth: int = 0, where: Child = None, foot: Child = None, docs: str | None = None
+) -> bytes:
     """Return a complete page.
 
     Args:
@@ -116,6 +19,7 @@ def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot:
         depth: Number of folders between the root of the site and the page.
         where: The title in the navigation, after the link to the first page.
         foot: The content of the footer.
+        docs: The address of the documentation, https or relative to the first page; None for no link to it.
     """
     up = "../" * depth
     head = el(
@@ -129,12 +33,16 @@ def page(title: str, *content: Child, depth: int = 0, where: Child = None, foot:
         el("link", rel="stylesheet", href=f"{up}site.css"),
         el("script", src=f"{up}site.js", defer=True),
     )
-    home = el("a", "byzbench leaderboards", href=f"{up}index.html")
+    library = el("strong", "byzbench")
+    if docs is not None:
+        library = el("a", library, href=docs if docs.startswith("https:") else f"{up}{docs}")
+    home = el("a", "leaderboards", href=f"{up}index.html")
     guide = el("a", "How to read them", href=f"{up}reading.html")
+    path = el("nav", library, " / ", home, el("span", " / ", where) if where else None, aria_label="Breadcrumb")
     body = el(
         "body",
         el("a", "Skip to the content", class_="skip", href="#content"),
-        el("header", el("nav", home, el("span", " / ", where) if where else None, aria_label="Breadcrumb"), guide),
+        el("header", el("div", path, guide, class_="bar")),
         el("main", *content, id="content", tabindex="-1"),
         el("footer", foot),
     )

@@ -9,7 +9,7 @@ from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.rows import Row
 from byzbench.leaderboard.site.board_pages import attack_links, entry_link, listed, megabytes, rank_text, title
 from byzbench.leaderboard.site.collection import Collection, attack_path, board_path, entry_path, topology_path
-from byzbench.leaderboard.site.html import Child, Markup, el
+from byzbench.reports.markup import Child, Markup, el
 from byzbench.leaderboard.site.ranking import MOST_ROWS, paper_links, ranked_rows, ranking_section
 from byzbench.leaderboard.site.tables import cell, figure, html_table, lead, quantity, row
 from byzbench.leaderboard.suites import CLEAN, Stratum, Suite, short_specs

@@ -12,7 +12,7 @@ from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.rows import SOLO, Row
 from byzbench.leaderboard.site.collection import entry_path
 from byzbench.leaderboard.site.drawings import ScoreMark, score_chart
-from byzbench.leaderboard.site.html import Child, Markup, el, join, outward
+from byzbench.reports.markup import Child, Markup, el, join, outward
 from byzbench.leaderboard.site.tables import number_text
 from byzbench.reports.ordering import Difference, paired_difference
 from byzbench.reports.paired_tests import CONFIDENCE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from byzbench.leaderboard.site.html import Child, el
+from byzbench.reports.markup import Child, el
 
 COLUMNS = {
     "Ranks": "The best and the worst rank that the data allow: one plus the number of entries that are certainly "

@@ -9,7 +9,7 @@ from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.rows import Row, score_matrix
 from byzbench.leaderboard.site.board_pages import LEVEL, attack_links, final_text, megabytes, rank_text, title
 from byzbench.leaderboard.site.collection import attack_path, board_path, topology_path
-from byzbench.leaderboard.site.html import Child, Markup, el, join
+from byzbench.reports.markup import Child, Markup, el, join
 from byzbench.leaderboard.site.tables import (
     cell,
     count,

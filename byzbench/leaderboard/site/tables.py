@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from byzbench.leaderboard.site.html import Child, Markup, el, join
+from byzbench.reports.markup import Child, Markup, el, join
 from byzbench.reports.estimators import Interval
 from byzbench.reports.ordering import Difference
 
