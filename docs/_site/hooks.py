@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ from mkdocs.structure.files import File, Files
 import byzbench
 from byzbench import core, registry
 from byzbench.catalogue import describe_component, summary
+from byzbench.experiments.metric_descriptions import METRICS, TIMING, TRACE, MetricDescription, result_descriptions
 from byzbench.identity import equal_digests
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +26,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages["reference/cli.md"] = command_line()
     pages["reference/api.md"] = api("Python", byzbench, sorted(byzbench.__all__))
     pages["reference/core.md"] = api("Base classes", core, [name for name in vars(core) if name[0].isupper()])
+    pages["reference/metrics.md"] = metrics()
     pages["reference/components/index.md"] = kinds()
     pages |= {f"reference/components/{kind}.md": components(kind, files) for kind in registry.KINDS}
     for path, text in pages.items():
@@ -110,6 +113,40 @@ def components(kind: str, files: Files) -> str:
             rows = [[escape(parameter[key]) for key in keys] for parameter in described.parameters]
             page.append(table(["parameter", "default", "type", "bounds", "tuning range", ""], rows))
     return "\n\n".join(page)
+
+
+METRICS_HEAD = """# Metrics
+
+Every key that a run writes, from the descriptions in `byzbench.experiments.metric_descriptions`, which a test compares
+with the files of runs. An empty *when* means always, and an empty *better* that neither direction is. A number that is
+not finite is null. An algorithm, a rule or a policy of a plug-in may log further metrics.
+
+`Result.curve(NAME)` returns a key of `metrics.jsonl` by round. A row of `Results.to_pandas()` has the hash, status,
+path and error of a run, its axes and their parameters (`algo`, `algo.lr`), the name of the verdict, `return` for
+`return.mean`, the keys of `evaluation`, the numbers at the top of `result.json`, and `random` and `solved`, the
+reference scores of the task."""
+
+
+def metrics() -> str:
+    """Return the page of all keys of the logs and the result of a run."""
+    sections = {
+        "metrics.jsonl": ("One line for each round. Every value is one number for the whole round.", METRICS),
+        "result.json": ("The result of a finished run. `Result` has the keys as attributes.", result_descriptions()),
+        "trace.jsonl": ("The numbers that identify the behaviour of a run, which rows of leaderboards hash.", TRACE),
+        "timing.jsonl": ("The measured time of each round; the bytes of all other logs are reproducible.", TIMING),
+    }
+    page = [METRICS_HEAD]
+    for name, (head, keys) in sections.items():
+        page += [f"## {name}", head, metrics_table(keys)]
+    return "\n\n".join(page)
+
+
+def metrics_table(keys: Sequence[MetricDescription]) -> str:
+    """Return the table of some keys; with their shapes where not all are numbers."""
+    columns = ["meaning", "unit", "when", "better", "shape"]
+    columns = [name for name in columns if name != "shape" or {key.shape for key in keys} != {"number"}]
+    rows = [[f"`{key.name}`", *(escape(getattr(key, name)) for name in columns)] for key in keys]
+    return table(["key", *columns], rows)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
