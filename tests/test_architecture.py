@@ -48,6 +48,7 @@ LAYERS = [
     ["api"],
     ["reproduce", "leaderboard"],
     ["leaderboards"],
+    ["file_formats"],
     ["cli", "__main__"],
 ]
 """From the ground up. A package may import from its own layer and from those before it."""

@@ -30,6 +30,7 @@ COMMANDS = {
     "show": "show",
     "replay": "replay",
     "render": "render",
+    "schema": "schema",
     "doctor": "doctor",
     "completion": "completion",
     "version": "version",

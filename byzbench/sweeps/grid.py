@@ -17,6 +17,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeInt,
+    PositiveInt,
     ValidationError,
     create_model,
     model_validator,
@@ -61,7 +63,8 @@ _ALWAYS = ("algo", "attack", "env")
 def _axis_field(axis: Axis) -> tuple[Any, list[Any] | None]:
     """Return the type and the default of the field of an axis, which takes one value or a list."""
     value: Any = axis.type
-    values = Annotated[list[Annotated[value, Field(strict=True)]], BeforeValidator(_as_list), Field(min_length=1)]
+    single = BeforeValidator(_as_list, json_schema_input_type=value | list[value])
+    values = Annotated[list[Annotated[value, Field(strict=True)]], single, Field(min_length=1)]
     return (values, [axis.default]) if axis.name in _ALWAYS else (values | None, None)
 
 
@@ -106,7 +109,11 @@ class SweepGrid(_Axes, BaseModel):  # type: ignore[valid-type, misc]
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(pattern=r"^[\w.-]{1,80}$")] = "sweep"
-    seeds: Annotated[list[Annotated[int, Field(strict=True, ge=0)]], BeforeValidator(_seeds), Field(min_length=1)] = [0]
+    seeds: Annotated[
+        list[Annotated[int, Field(strict=True, ge=0)]],
+        BeforeValidator(_seeds, json_schema_input_type=PositiveInt | list[NonNegativeInt]),
+        Field(min_length=1),
+    ] = [0]
     parameters: Annotated[dict[str, dict[str, Any]], AfterValidator(_by_kind)] = {}
     exclude: list[dict[str, str | int]] = []
     tuned: list[str] = []

@@ -1,7 +1,9 @@
 """Pages of the site that are made when it is built: from the program, its components, and files beside docs/."""
 
 import inspect
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +13,8 @@ from mkdocs.structure.files import File, Files
 import byzbench
 from byzbench import core, registry
 from byzbench.catalogue import describe_component, summary
+from byzbench.experiments.metric_descriptions import METRICS, TIMING, TRACE, MetricDescription, result_descriptions
+from byzbench.file_formats import FORMATS, json_schema
 from byzbench.identity import equal_digests
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +28,10 @@ def on_files(files: Files, config: Any) -> Files:
     pages["reference/cli.md"] = command_line()
     pages["reference/api.md"] = api("Python", byzbench, sorted(byzbench.__all__))
     pages["reference/core.md"] = api("Base classes", core, [name for name in vars(core) if name[0].isupper()])
+    pages["reference/metrics.md"] = metrics()
+    pages["reference/formats.md"] = formats()
+    schemas = {name: json.dumps(json_schema(name), indent=2) for name in FORMATS}
+    pages |= {f"reference/schemas/{name}.schema.json": f"{schema}\n" for name, schema in schemas.items()}
     pages["reference/components/index.md"] = kinds()
     pages |= {f"reference/components/{kind}.md": components(kind, files) for kind in registry.KINDS}
     for path, text in pages.items():
@@ -112,6 +120,98 @@ def components(kind: str, files: Files) -> str:
             rows = [[escape(parameter[key]) for key in keys] for parameter in described.parameters]
             page.append(table(["parameter", "default", "type", "bounds", "tuning range", ""], rows))
     return "\n\n".join(page)
+
+
+METRICS_HEAD = """# Metrics
+
+Every key that a run writes, from the descriptions in `byzbench.experiments.metric_descriptions`, which a test compares
+with the files of runs. An empty *when* means always, and an empty *better* that neither direction is. A number that is
+not finite is null. An algorithm, a rule or a policy of a plug-in may log further metrics.
+
+`Result.curve(NAME)` returns a key of `metrics.jsonl` by round. A row of `Results.to_pandas()` has the hash, status,
+path and error of a run, its axes and their parameters (`algo`, `algo.lr`), the name of the verdict, `return` for
+`return.mean`, the keys of `evaluation`, the numbers at the top of `result.json`, and `random` and `solved`, the
+reference scores of the task. [File formats](formats.md) has the files themselves."""
+
+
+def metrics() -> str:
+    """Return the page of all keys of the logs and the result of a run."""
+    sections = {
+        "metrics.jsonl": ("One line for each round. Every value is one number for the whole round.", METRICS),
+        "result.json": ("The result of a finished run. `Result` has the keys as attributes.", result_descriptions()),
+        "trace.jsonl": ("The numbers that identify the behaviour of a run, which rows of leaderboards hash.", TRACE),
+        "timing.jsonl": ("The measured time of each round; the bytes of all other logs are reproducible.", TIMING),
+    }
+    page = [METRICS_HEAD]
+    for name, (head, keys) in sections.items():
+        page += [f"## {name}", head, metrics_table(keys)]
+    return "\n\n".join(page)
+
+
+def metrics_table(keys: Sequence[MetricDescription]) -> str:
+    """Return the table of some keys; with their shapes where not all are numbers."""
+    columns = ["meaning", "unit", "when", "better", "shape"]
+    columns = [name for name in columns if name != "shape" or {key.shape for key in keys} != {"number"}]
+    rows = [[f"`{key.name}`", *(escape(getattr(key, name)) for name in columns)] for key in keys]
+    return table(["key", *columns], rows)
+
+
+FORMATS_HEAD = """# File formats
+
+The files of a run folder, a store, a submission and of suites, with the JSON Schema (draft 2020-12) of each. Schemas
+are made from the classes that read and write the files, and a test holds files of real runs against them. They describe
+what this version writes; older files are migrated when they are read, never rewritten
+([identity of runs](../identity.md)). For TOML the schema holds for the parsed file, for `.jsonl` for each line. A file
+that fits its schema may still be refused, for example for a component that does not exist.
+
+`byzbench schema NAME` prints a schema, for example for an editor that checks sweep files while you write them:
+
+```sh
+byzbench schema sweep.toml > sweep.schema.json
+```
+
+Two files are no JSON. `checkpoint.safetensors` in a run folder has every tensor that the next round needs, and in its
+metadata `progress` (the number of the round, sizes and sha256 of the logs) and `seal` (the sha256 of the file).
+`policy.safetensors`, written by `TrainedPolicy.save`, has `parameters`, for normalised observations their `scales`, and
+in its metadata `experiment` and `agent`. Neither holds code. The store of a search (`byzbench tune`) is a journal or a
+database of Optuna."""
+
+
+def formats() -> str:
+    """Return the page of all file formats, with the keys at the top of each file."""
+    page = [FORMATS_HEAD]
+    for each in FORMATS.values():
+        schema = json_schema(each.name)
+        required = schema.get("required", [])
+        rows = [
+            [
+                f"`{key}`",
+                escape(type_text(value)),
+                "yes" if key in required else "",
+                escape(value.get("description", "")),
+            ]
+            for key, value in schema["properties"].items()
+        ]
+        page += [
+            f"## {each.name}",
+            f"{escape(each.content)} In: {each.place}. [JSON Schema](schemas/{each.name}.schema.json).",
+            table(["key", "type", "required", ""], rows),
+        ]
+    return "\n\n".join(page)
+
+
+def type_text(schema: dict[str, Any]) -> str:
+    """Return the types that a JSON Schema allows, for a cell of a table."""
+    if "$ref" in schema:
+        return schema["$ref"].rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(type_text(option) for option in schema["anyOf"]))
+    if "enum" in schema or "const" in schema:
+        return " or ".join(map(str, schema.get("enum", [schema.get("const")])))
+    if schema.get("type") == "array" and "items" in schema:
+        return f"list of {type_text(schema['items'])}"
+    types = schema.get("type", "any")
+    return " or ".join([types] if isinstance(types, str) else types)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
