@@ -289,6 +289,7 @@ means = {key: interval.value for key, interval in results.filter(attack="ipm").m
 lowest: float = min(byzbench.load_results("runs").cvar().values())
 left = [share.value for share in results.retention().values()]
 results.plot_curves("curves.png")
+report: str = results.to_html("report.html")
 lost: list[str] = [run.error for run in results.failed]
 frame = results.to_pandas()
 tuned = byzbench.tune(algo="byzpg", attacks=["ipm"], trials=2).parameters["algorithm"]
