@@ -66,7 +66,8 @@ def tune(
         )
     opponents = options.components(attacks if algo else against)
     if not opponents or (against if algo else attacks):
-        raise UserError("--algo needs --attacks, not --against" if algo else "--attack needs --against, not --attacks")
+        side, needed = ("--algo NAME", "--attacks A,B") if algo else ("--attack NAME", "--against A,B")
+        raise UserError(f"{side} needs {needed}: the opponents to tune against")
     problem = tuning_problem(
         "algorithm" if algo else "attack",
         point,
