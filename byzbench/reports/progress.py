@@ -209,7 +209,8 @@ class StepsProgress:
         self._total, self.done, self._instant, self._bound, self._quiet = total, done, done, bound, quiet
         self._began = time.monotonic()
         counts, remaining = "{task.completed:.0f}/{task.total:.0f}", TimeRemainingColumn(elapsed_when_finished=True)
-        self._bar = _Bar("", counts, TimeElapsedColumn(), remaining, quiet=quiet)
+        # A bar without a step is removed, as of a verification that replays nothing.
+        self._bar = _Bar("", counts, TimeElapsedColumn(), remaining, quiet=quiet, transient=True)
         self._task = self._bar.add_task("", total=total, completed=done)
 
     def __enter__(self) -> StepsProgress:
@@ -227,6 +228,7 @@ class StepsProgress:
             instant: Whether it took no time, as a run of the store.
             total: The number of steps, if it has grown.
         """
+        self._bar.live.transient = False
         self.done += 1
         self._instant += instant
         self._total = max(self._total, total, self.done)
@@ -265,7 +267,7 @@ class RunsProgress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         counts = "{task.completed:.0f}/{task.total:.0f} trajectories"
-        self._bar = _Bar("", counts, TimeElapsedColumn(), quiet=quiet)
+        self._bar = _Bar("", counts, TimeElapsedColumn(), TimeRemainingColumn(), quiet=quiet)
         self._total = sum(budget for _, budget in self._runs.values())
         self._task = self._bar.add_task("", total=self._total)
         if not quiet:
