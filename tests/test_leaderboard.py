@@ -53,9 +53,9 @@ def test_what_was_run_and_submitted_is_verified_as_exact(home: Path, tmp_path: P
     assert checked(folder).findings == []
     assert sorted(path.name for path in folder.iterdir()) == ["NOTES.md", "cells.jsonl", "submission.json"]
     lines: list[str] = []
-    verification = replayed(folder, tmp_path, callback=lines.append)
+    verification = replayed(folder, tmp_path, callback=lambda line, planned: lines.append(f"{line} of {planned}"))
     assert lines[0].startswith("run 1: ")
-    assert all(line.endswith(": finished") for line in lines)
+    assert all(": finished of " in line for line in lines)
     assert next(verdict_lines(folder, [], False, verification)) == f"tiny: exact at engine {ENGINE}"
     assert [(c.place, c.verdict) for c in verification.cells] == [("cartpole-complete · ipm · seed 1", "exact")]
     assert (verification.verdict, verification.exit_code, str(verification)) == (

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 from test_leaderboard_browser import browser
+from test_reports import HOSTILE, LEVELS, experiment, fill, write
+
+from byzbench import load_results
 
 __all__ = ["browser"]
 
@@ -110,5 +113,30 @@ def test_pages_open_from_files_and_can_be_searched(browser: Any, site: Path, wid
     page.keyboard.type("trimmed mean")
     page.locator(".md-search-result__item").first.wait_for()
     assert "matching documents" in page.locator(".md-search-result__meta").inner_text()
+    context.close()
+    assert not wrong
+
+
+@pytest.mark.parametrize("width, scheme", [(390, "dark"), (1280, "light")])
+def test_a_report_opens_from_its_file(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    store = fill(tmp_path / "runs", LEVELS, range(3))
+    what = experiment()
+    what["algorithm"]["name"] = HOSTILE[4]
+    write(store, what, 100.0)
+    load_results(store).to_html(tmp_path / "report.html")
+    wrong: list[str] = []
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else wrong.append(request.url)
+    )
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    drawn = page.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth > 200)")
+    assert drawn == [True, True]
+    assert page.evaluate("document.scripts.length") == 0
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", colour)[:3])) < 384) == (scheme == "dark")
     context.close()
     assert not wrong

@@ -447,8 +447,8 @@ def test_both_sides_by_the_command_line(
     [
         ("--trials 2", "give --algo NAME --attacks A,B"),
         ("--algo decbyzpg --attack ipm --attacks ipm", "give --algo NAME --attacks A,B"),
-        ("--algo decbyzpg", "--algo needs --attacks, not --against"),
-        ("--attack ipm --attacks ipm", "--attack needs --against, not --attacks"),
+        ("--algo decbyzpg", "--algo NAME needs --attacks A,B"),
+        ("--attack ipm --attacks ipm", "--attack NAME needs --against A,B"),
         ("--algo decbyzpg --attacks ipm --search lr=1..2", "kind.key=LOW..HIGH"),
         ("--algo decbyzpg --attacks ipm --search algo.lr=2..1", "kind.key=LOW..HIGH"),
         ("--algo decbyzpg --attacks ipm --search algo.lr=0..1:log", "kind.key=LOW..HIGH"),

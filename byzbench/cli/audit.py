@@ -39,10 +39,12 @@ def audit(
         byzbench leaderboard audit --suite smoke-v1 --cells 3
     """
     import tempfile
+    import time
 
     from byzbench.errors import UserError
     from byzbench.identity import ENGINE
     from byzbench.leaderboard.audits import Audit, audit_row, audited_entries
+    from byzbench.reports.progress import announce, time_left
     from byzbench.sweeps.executors import make_executor as open_executor
 
     if not (source / "submissions").is_dir():
@@ -50,7 +52,10 @@ def audit(
     path = out or source / "audit.json"
     record, worst = Audit.read(path), 0
     opened = partial(open_executor, executor, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
-    for entry, folder in audited_entries(source / "submissions", suite):
+    entries = [*audited_entries(source / "submissions", suite)]
+    began = time.monotonic()
+    for done, (entry, folder) in enumerate(entries):
+        announce(f"row {done + 1} of {len(entries)}{time_left(time.monotonic() - began, done, len(entries))}")
         with (
             tempfile.TemporaryDirectory(prefix="byzbench-") as scratch,
             opened(Path(scratch)) as workers,

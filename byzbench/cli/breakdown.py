@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from byzbench.cli import options
 from byzbench.cli.axis_options import Point, takes_axes
 from byzbench.cli.output import write_json
 from byzbench.reports.terminal import echo
+
+if TYPE_CHECKING:
+    from byzbench.sweeps.cells import CellOutcome
 
 
 @takes_axes(without=["byzantine", "seed"], defaults={"attack": "large_noise"})
@@ -38,16 +41,24 @@ def breakdown(
     """
     from byzbench.reports.breakdown import BreakdownTrial
     from byzbench.reports.breakdown import find_breakdown as search
+    from byzbench.reports.progress import StepsProgress
     from byzbench.sweeps.executors import make_executor as open_executor
 
     def print_trial(f: int, tried: BreakdownTrial) -> None:
         if not as_json:
             echo(f"f={f}: {_result_text(tried)}", err=True)
 
+    def print_run(label: str, outcome: CellOutcome, total: int) -> None:
+        reused = " (reused)" if outcome.reused else ""
+        progress(f"{label}: {outcome.error or outcome.status}{reused}", instant=outcome.reused, total=total)
+
     values: dict[str, Any] = options.filled(point, parameter, tuned)
-    with open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout) as workers:
-        seed_numbers = options.seed_list(None, seeds)
-        result = search(point, seed_numbers, out, workers, most=most, parameters=values, callback=print_trial)
+    seed_numbers = options.seed_list(None, seeds)
+    opened = open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
+    with StepsProgress(0, bound="at least", quiet=as_json) as progress, opened as workers:
+        result = search(
+            point, seed_numbers, out, workers, most=most, parameters=values, callback=print_trial, on_run=print_run
+        )
     if as_json:
         data = asdict(result)
         data["tried"] = {

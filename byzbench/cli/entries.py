@@ -66,7 +66,7 @@ def run_entry(
     typer.echo(f"{plan.suite.name}: track {plan.track}{division}, {count} cells at engine {engine}", err=True)
     if dry_run:
         return
-    labels = {key: f"{key.stratum.name} · {key.algo or ''}{key.attack} · seed {key.seed}" for key in plan.cells}
+    labels = {key: str(key) for key in plan.cells}
     cells = SweepPlan(plan.suite.name, {labels[key]: cell for key, cell in plan.cells.items()}, {})
     manifest = RunManifest.of(plan)
     tracker = None if wandb == "off" else Tracker(wandb, group=Path(manifest.name).stem)

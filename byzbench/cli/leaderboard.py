@@ -216,20 +216,23 @@ def verify(
     _match_instruction_set(folder)
     from byzbench.leaderboard.summaries import verdict_lines
     from byzbench.leaderboard.verification import sandbox_runner, verify_submission
+    from byzbench.reports.progress import StepsProgress
     from byzbench.sweeps.executors import make_executor
 
     if verdict is not None:
         verdict.unlink(missing_ok=True)  # an earlier verdict must not be taken for one of this call
-    result = verify_submission(
-        folder,
-        cells=cells,
-        salt=salt,
-        base=base,
-        wheels=wheels,
-        open_executor=partial(make_executor, executor, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout),
-        open_sandbox=partial(sandbox_runner, jobs=jobs, seconds=cell_timeout),
-        callback=None if as_json else lambda line: typer.echo(line, err=True),
-    )
+    opened = partial(make_executor, executor, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
+    with StepsProgress(0, bound="at least", quiet=as_json) as progress:
+        result = verify_submission(
+            folder,
+            cells=cells,
+            salt=salt,
+            base=base,
+            wheels=wheels,
+            open_executor=opened,
+            open_sandbox=partial(sandbox_runner, jobs=jobs, seconds=cell_timeout),
+            callback=lambda line, planned: progress(line, total=planned),
+        )
     if verdict is not None:
         result.write(verdict)
     if as_json:

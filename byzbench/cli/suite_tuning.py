@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -39,8 +39,9 @@ def run_suite_study(study: SuiteStudy, out: Path, opened: AbstractContextManager
         StorageError: The records of a run could not be written.
     """
     from byzbench.cli.sweep import interruptible
-    from byzbench.cli.tune import trial_line
+    from byzbench.cli.tune import trials_progress
     from byzbench.leaderboard.suite_study import winner
+    from byzbench.reports.progress import SweepProgress
     from byzbench.sweeps.grid import SweepPlan
     from byzbench.sweeps.sweep import run_sweep
     from byzbench.tuning.search import finished, open_study, run_study
@@ -54,17 +55,17 @@ def run_suite_study(study: SuiteStudy, out: Path, opened: AbstractContextManager
         err=True,
     )
 
-    def print_trial(trial: Any) -> None:
-        typer.echo(trial_line(trial, finished(optuna_study), study.trials, len(study.pairs)), err=True)
-
     with interruptible("the current runs of the trials") as stopped, opened as workers:
-        run_study(study, optuna_study, workers, study.trials, callback=print_trial, stopped=stopped)
+        with trials_progress(optuna_study, study.trials, len(study.pairs)) as print_trial:
+            run_study(study, optuna_study, workers, study.trials, callback=print_trial, stopped=stopped)
         if finished(optuna_study) < study.trials:
             typer.echo(f"{finished(optuna_study)} of {study.trials} trials; the same command resumes", err=True)
             raise typer.Exit(130)
         finalists = study.finalists(optuna_study)
         cells = {cell.hash: cell for values in finalists for cell in study.fresh_experiments(values).values()}
-        summary = run_sweep(SweepPlan(study.name, cells, {}), out, workers, stopped=stopped)
+        with SweepProgress(len(cells)) as progress:
+            fresh = SweepPlan(study.name, cells, {})
+            summary = run_sweep(fresh, out, workers, callback=progress, stopped=stopped)
     if summary.remaining:
         typer.echo("the runs on fresh seeds are not finished; the same command resumes", err=True)
         raise typer.Exit(130)

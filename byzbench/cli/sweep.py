@@ -172,6 +172,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, problems: list
     from byzbench.records.files import REMEDY
     from byzbench.records.run_folder import RunFolder
     from byzbench.records.store import scan_runs
+    from byzbench.reports.progress import duration
     from byzbench.sweeps.cells import stored_differences
     from byzbench.sweeps.sweep import seconds_expected, sweep_state
 
@@ -202,7 +203,7 @@ def _preflight(cell_plan: SweepPlan, out: Path, on_existing: Any, problems: list
         expected = [seconds_expected(cell, earlier) for cell in pending]
         known = [s for s in expected if s is not None]
         if len(known) == len(pending):
-            echo(f"about {_duration(sum(known))} of one core, estimated from similar earlier runs", err=True)
+            echo(f"about {duration(sum(known))} of one core, estimated from similar earlier runs", err=True)
         else:
             echo(f"time unknown: no earlier runs similar to {len(pending) - len(known)} of the cells", err=True)
     return earlier
@@ -216,12 +217,6 @@ _WORDS: dict[CellState, str] = {
     "outdated": "outdated",
     "new": "to run",
 }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +68,8 @@ def tune(
         )
     opponents = options.components(attacks if algo else against)
     if not opponents or (against if algo else attacks):
-        raise UserError("--algo needs --attacks, not --against" if algo else "--attack needs --against, not --attacks")
+        side, needed = ("--algo NAME", "--attacks A,B") if algo else ("--attack NAME", "--against A,B")
+        raise UserError(f"{side} needs {needed}: the opponents to tune against")
     problem = tuning_problem(
         "algorithm" if algo else "attack",
         point,
@@ -117,14 +120,14 @@ def study(
     location = storage or str(home / f"{asked.hash}.journal")
     optuna_study = open_study(asked, location)
 
-    def print_trial(trial: Any) -> None:
-        if not quiet:
-            typer.echo(trial_line(trial, finished(optuna_study), trials, len(asked.pairs)), err=True)
-
     if not quiet:
         echo(f"study {asked.name} in {location}: {finished(optuna_study)} of {trials} trials finished", err=True)
         echo(f"{len(asked.pairs)} runs per trial; tuned: {', '.join(asked.space)}", err=True)
-    with interruptible("the current runs of the trials") as stopped, opened as workers:
+    with (
+        trials_progress(optuna_study, trials, len(asked.pairs), quiet) as print_trial,
+        interruptible("the current runs of the trials") as stopped,
+        opened as workers,
+    ):
         run_study(asked, optuna_study, workers, trials, callback=print_trial, stopped=stopped)
     if finished(optuna_study) < trials:
         typer.echo(f"{finished(optuna_study)} of {trials} trials; the same command resumes", err=True)
@@ -136,6 +139,23 @@ def study(
     if not quiet:
         _print_study(asked, optuna_study, tuned, path, figures, location)
     return tuned, path
+
+
+@contextmanager
+def trials_progress(optuna_study: Any, trials: int, runs: int, quiet: bool = False) -> Iterator[Callable[[Any], None]]:
+    """Show the progress of a study, and yield a function that is called with every trial that is over.
+
+    Args:
+        optuna_study: The study.
+        trials: The number of trials of the study.
+        runs: The number of runs of a trial that is not pruned.
+        quiet: Print nothing.
+    """
+    from byzbench.reports.progress import StepsProgress
+    from byzbench.tuning.search import finished
+
+    with StepsProgress(trials, done=finished(optuna_study), quiet=quiet) as progress:
+        yield lambda trial: progress(trial_line(trial, finished(optuna_study), trials, runs))
 
 
 def trial_line(trial: Any, done: int, trials: int, runs: int) -> str:

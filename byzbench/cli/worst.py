@@ -44,6 +44,7 @@ def worst(
         byzbench worst --algo fed_ppo --aggregator krum --reporting 10
         byzbench worst --also my_attack
     """
+    from byzbench.reports.progress import StepsProgress
     from byzbench.reports.worst_case import ALSO, REPORTING, SELECTION, STANDARD_V1, WorstCaseSearch, extend_ensemble
     from byzbench.sweeps.executors import make_executor as open_executor
 
@@ -51,20 +52,17 @@ def worst(
     selection_seeds, reporting_seeds = range(SELECTION, SELECTION + selection), range(REPORTING, REPORTING + reporting)
     ensemble = extend_ensemble(STANDARD_V1, options.components(also) or [])
     search = WorstCaseSearch(point, selection_seeds, reporting_seeds, parameters=values, ensemble=ensemble)
-    done = 0
 
     def print_run(label: str, outcome: CellOutcome) -> None:
-        nonlocal done
-        done += 1
-        if not as_json:
-            shown = outcome.error or _number(outcome.result["evaluation"].get("evaluation"))
-            reused = " (reused)" if outcome.reused else ""
-            typer.echo(f"{done}/{search.size}  {label}: {shown}{reused}", err=True)
+        shown = outcome.error or _number(outcome.result["evaluation"].get("evaluation"))
+        reused = " (reused)" if outcome.reused else ""
+        progress(f"{progress.done + 1}/{search.size}  {label}: {shown}{reused}", instant=outcome.reused)
 
     if not as_json:
         for attack, reason in search.skipped.items():
             echo(f"skipped: {attack}: {reason}", err=True)
-    with open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout) as workers:
+    opened = open_executor(executor, out, jobs=jobs, ray_address=ray_address, cell_timeout=cell_timeout)
+    with StepsProgress(search.size, quiet=as_json) as progress, opened as workers:
         result = search.run(out, workers, print_run)
     if as_json:
         problem = _problem(search.clean[0], selection, reporting)

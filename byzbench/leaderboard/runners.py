@@ -35,31 +35,36 @@ class Runner(Protocol):
         """Run experiments, each with its place, by label; return cells by hash. Equal experiments run once."""
 
 
+RunCallback: TypeAlias = Callable[[str, int], None]
+"""A function that is called after each run, with a line and the number of runs that are planned by then."""
+
+
 class LocalRunner:
     """A runner by an executor and a scratch store.
 
     Args:
         store: The store, an empty folder.
         executor: The executor.
-        callback: A function that is called with a line for each run; None for no function.
+        callback: See `RunCallback`.
     """
 
     on_failure: Verdict = "infrastructure"
 
-    def __init__(self, store: Path, executor: Executor, callback: Callable[[str], None] | None = None) -> None:
+    def __init__(self, store: Path, executor: Executor, callback: RunCallback | None = None) -> None:
         self._store, self._executor, self._callback = store, executor, callback
-        self._num_runs = 0
+        self._num_runs = self._num_planned = 0
 
     def __call__(self, cells: CellsByLabel) -> dict[str, Cell | NoCell]:
         """Run experiments; see `Runner`."""
         labels = {cell.hash: label for label, (_, cell) in cells.items()}
         distinct = {label: cells[label] for label in labels.values()}
+        self._num_planned += len(distinct)
 
         def report(label: str, outcome: CellOutcome) -> None:
             self._num_runs += 1
             if self._callback:
                 status = f"failed: {outcome.error}" if outcome.error else "finished"
-                self._callback(f"run {self._num_runs}: {label}: {status}")
+                self._callback(f"run {self._num_runs}: {label}: {status}", self._num_planned)
 
         plan = SweepPlan("replay", {label: cell for label, (_, cell) in distinct.items()}, {})
         outcomes = run_sweep(plan, self._store, self._executor, callback=report).outcomes
@@ -79,18 +84,19 @@ class SandboxRunner:
     Args:
         sandbox: The sandbox.
         jobs: Number of cells that run at a time.
-        callback: A function that is called with a line for each run; None for no function.
+        callback: See `RunCallback`.
     """
 
     on_failure: Verdict = "refused"
 
-    def __init__(self, sandbox: Sandbox, jobs: int = 1, callback: Callable[[str], None] | None = None) -> None:
+    def __init__(self, sandbox: Sandbox, jobs: int = 1, callback: RunCallback | None = None) -> None:
         self._sandbox, self._jobs, self._callback = sandbox, jobs, callback
-        self._num_runs = 0
+        self._num_runs = self._num_planned = 0
 
     def __call__(self, cells: CellsByLabel) -> dict[str, Cell | NoCell]:
         """Run experiments; see `Runner`."""
         distinct = {cell.hash: (label, place, cell) for label, (place, cell) in cells.items()}
+        self._num_planned += len(distinct)
 
         def run(job: tuple[str, CellKey, Experiment]) -> Cell | NoCell:
             label, place, experiment = job
@@ -99,7 +105,7 @@ class SandboxRunner:
             if self._callback:
                 failed = isinstance(cell, NoCell) or cell.status == "failed"
                 status = f"failed: {cell.reason}" if failed else "finished"
-                self._callback(f"run {self._num_runs}: {label}: {status}")
+                self._callback(f"run {self._num_runs}: {label}: {status}", self._num_planned)
             return cell
 
         with ThreadPoolExecutor(self._jobs) as threads:

@@ -24,16 +24,15 @@ from byzbench.leaderboard.documents import Finding, Refused
 from byzbench.leaderboard.entries import read_entry
 from byzbench.leaderboard.guard import guard, head_commit
 from byzbench.leaderboard.replay import ReplayResult, fresh_salt, replay_entry
-from byzbench.leaderboard.runners import LocalRunner, Runner, SandboxRunner
+from byzbench.leaderboard.runners import LocalRunner, RunCallback, Runner, SandboxRunner
 from byzbench.leaderboard.sandbox import Sandbox
 from byzbench.leaderboard.stand_ins import missing_plugins, plugin_folders, plugins_stood_in
 from byzbench.leaderboard.wheels import unpack_wheels
 from byzbench.platforms import num_cores
 from byzbench.sweeps.executors import Executor, make_executor
 
-Callback: TypeAlias = Callable[[str], None]
 OpenExecutor: TypeAlias = Callable[[Path], AbstractContextManager[Executor]]
-OpenSandbox: TypeAlias = Callable[[Path | None, Callback | None], SandboxRunner]
+OpenSandbox: TypeAlias = Callable[[Path | None, RunCallback | None], SandboxRunner]
 
 _open_processes: OpenExecutor = partial(make_executor, "process")
 
@@ -94,7 +93,7 @@ class Verification:
 
 def sandbox_runner(
     plugins: Path | None = None,
-    callback: Callback | None = None,
+    callback: RunCallback | None = None,
     *,
     jobs: int | None = None,
     seconds: float | None = None,
@@ -103,7 +102,7 @@ def sandbox_runner(
 
     Args:
         plugins: The folder that has their distributions; None: this environment has them.
-        callback: A function that is called with a line for each run.
+        callback: See `RunCallback`.
         jobs: Number of cells that run at a time; None: one for each core.
         seconds: The seconds after which a cell is ended; None: an hour.
 
@@ -124,7 +123,7 @@ def verify_submission(
     wheels: Path | None = None,
     open_executor: OpenExecutor = _open_processes,
     open_sandbox: OpenSandbox = sandbox_runner,
-    callback: Callback | None = None,
+    callback: RunCallback | None = None,
 ) -> Verification:
     """Check a submission, and replay randomly drawn cells of it.
 
@@ -136,7 +135,7 @@ def verify_submission(
         wheels: The folder with the wheels of its plug-ins; None: this environment has them.
         open_executor: A function that opens the executor of cells without plug-ins for a store.
         open_sandbox: A function that returns the runner of cells with plug-ins, as `sandbox_runner` does.
-        callback: A function that is called with a line for each run.
+        callback: See `RunCallback`.
 
     Raises:
         UserError: The base is no commit, or plug-ins have to be run and no sandbox can be made.

@@ -18,6 +18,7 @@ whose interval reaches above zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from scipy import stats
 from byzbench.errors import InvalidParameter, Undefined
 from byzbench.experiments.curves import LEARNING
 from byzbench.experiments.experiment import Experiment
+from byzbench.sweeps.cells import CellOutcome
 from byzbench.sweeps.executors import Executor
 from byzbench.sweeps.grid import SweepPlan
 from byzbench.sweeps.sweep import run_sweep
@@ -83,6 +85,7 @@ def find_breakdown(
     most: int | None = None,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     callback: Callable[[int, BreakdownTrial], None] | None = None,
+    on_run: Callable[[str, CellOutcome, int], None] | None = None,
 ) -> Breakdown:
     """Find the breakdown point by bisection over the number of Byzantine agents.
 
@@ -94,6 +97,8 @@ def find_breakdown(
         most: The largest number of Byzantine agents to consider; None for the largest minority.
         parameters: Further parameters by kind.
         callback: A callback that gets every f that was run, with its result.
+        on_run: A callback that gets the label and the outcome of every run that is over, and how many runs a bisection
+            has; the ends of the interval may need more.
 
     Returns:
         The breakdown point and the result of every f that was run.
@@ -114,15 +119,10 @@ def find_breakdown(
     top = (agents - 1) // 2 if most is None else most
     if not 0 < top < agents:
         raise InvalidParameter(f"the largest number of Byzantine agents must be from 1 to {agents - 1}, got {top}")
-    clean_returns, num_failed = _returns(clean, out, executor, random_return)
-    if num_failed:
-        raise InvalidParameter(f"{num_failed} of the runs without Byzantine agents failed: nothing to compare with")
-    threshold = random_return + LEARNING * (clean[0].task.reference_score("solved") - random_return)
-    if clean_returns.mean() < threshold:
-        raise InvalidParameter(
-            f"without Byzantine agents the return is {clean_returns.mean():.1f}, below {threshold:.1f}: the method did "
-            "not learn, so no attack can be measured; give it more trajectories"
-        )
+    total = len(seeds) * (1 + math.ceil(math.log2(top + 1)))
+    on_cell = None if on_run is None else lambda label, outcome: on_run(label, outcome, total)
+    clean_returns, num_failed = _returns(clean, out, executor, random_return, on_cell)
+    _require_learning(clean_returns, num_failed, random_return, clean[0].task.reference_score("solved"))
     tried: dict[int, BreakdownTrial] = {}
 
     def result_of(f: int) -> BreakdownTrial:
@@ -137,7 +137,7 @@ def find_breakdown(
             cells = [Experiment.create(**point, byzantine=f, seed=s, parameters=parameters) for s in seeds]
         except Undefined as error:
             return BreakdownTrial(None, why=str(error))
-        attacked_returns, num_failed = _returns(cells, out, executor, random_return)
+        attacked_returns, num_failed = _returns(cells, out, executor, random_return, on_cell)
         contrast = _interval(attacked_returns - RETENTION * clean_returns - (1 - RETENTION) * random_return)
         share = float((attacked_returns.mean() - random_return) / (clean_returns.mean() - random_return))
         return BreakdownTrial(share, *contrast, why=f"{num_failed} of {len(seeds)} runs failed" if num_failed else "")
@@ -145,6 +145,18 @@ def find_breakdown(
     f = _largest(lambda f: result_of(f).margin >= 0, top)
     low, high = _largest(lambda f: result_of(f).low >= 0, top), _largest(lambda f: result_of(f).high >= 0, top)
     return Breakdown(f, low, high, top, dict(sorted(tried.items())), float(clean_returns.mean()))
+
+
+def _require_learning(returns: np.ndarray, num_failed: int, random_return: float, solved_return: float) -> None:
+    """Raise InvalidParameter if runs without Byzantine agents failed, or did not learn."""
+    if num_failed:
+        raise InvalidParameter(f"{num_failed} of the runs without Byzantine agents failed: nothing to compare with")
+    threshold = random_return + LEARNING * (solved_return - random_return)
+    if returns.mean() < threshold:
+        raise InvalidParameter(
+            f"without Byzantine agents the return is {returns.mean():.1f}, below {threshold:.1f}: the method did "
+            "not learn, so no attack can be measured; give it more trajectories"
+        )
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -164,7 +176,11 @@ def _largest(survives: Callable[[int], bool], top: int) -> int:
 
 
 def _returns(
-    cells: Sequence[Experiment], out: Path, executor: Executor, random_return: float
+    cells: Sequence[Experiment],
+    out: Path,
+    executor: Executor,
+    random_return: float,
+    on_cell: Callable[[str, CellOutcome], None] | None,
 ) -> tuple[np.ndarray, int]:
     """Run cells and return their final returns, with the random policy's for a failed or diverged run.
 
@@ -173,6 +189,7 @@ def _returns(
         out: The folder of the store.
         executor: The executor that runs the cells.
         random_return: The return of the random policy.
+        on_cell: A callback that gets the label and the outcome of every cell that is over.
 
     Returns:
         The returns [seeds], and how many runs failed.
@@ -180,12 +197,12 @@ def _returns(
     Raises:
         ByzbenchError: A run has no result for another reason than its experiment.
     """
-    plan = SweepPlan("breakdown", {str(cell.seed): cell for cell in cells}, {})
-    outcomes = run_sweep(plan, out, executor).outcomes
-    by_seed = [outcomes[str(cell.seed)] for cell in cells]
-    for cell, outcome in zip(cells, by_seed, strict=True):
-        if outcome.cause != "experiment":
-            raise outcome.exception(f"f={cell.byzantine}, seed {cell.seed}")
+    plan = SweepPlan("breakdown", {f"f={cell.byzantine}, seed {cell.seed}": cell for cell in cells}, {})
+    outcomes = run_sweep(plan, out, executor, callback=on_cell).outcomes
+    by_seed = [outcomes[label] for label in plan.cells]
+    for label in plan.cells:
+        if outcomes[label].cause != "experiment":
+            raise outcomes[label].exception(label)
     values = [outcome.result["return"]["mean"] if outcome.status == "finished" else None for outcome in by_seed]
     return np.array([random_return if value is None else value for value in values]), sum(
         outcome.status == "failed" for outcome in by_seed

@@ -22,6 +22,39 @@ if TYPE_CHECKING:
     from byzbench.sweeps.cells import CellOutcome
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as text, in the unit that suits it.
+
+    Example:
+        >>> duration(80), duration(600), duration(9000)
+        ('80 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def time_left(elapsed: float, done: float, total: float, bound: str = "about") -> str:
+    """Return the time left as the end of a line; empty where it is not known, or below ten seconds.
+
+    Args:
+        elapsed: Seconds since the start.
+        done: Steps that took this time, without those that were reused.
+        total: Steps in all, without those that were reused.
+        bound: `about`, or `at least` where the total may grow.
+
+    Example:
+        >>> time_left(60, 1, 4), time_left(60, 0, 4)
+        (' · about 3 min left', '')
+    """
+    seconds = elapsed / done * (total - done) if done > 0 else 0.0
+    return f" · {bound} {duration(seconds)} left" if seconds >= _SHORTEST else ""
+
+
+_SHORTEST = 10.0
+"""The smallest number of seconds that are named as left."""
+
+
 class _Bar(RichProgress):
     """Progress bar under a line of text; both fit a terminal of 80 columns."""
 
@@ -122,6 +155,7 @@ class SweepProgress:
             quiet: Print nothing.
         """
         self._cells, self._quiet, self._done, self._reused, self._failed = cells, quiet, 0, 0, 0
+        self._began = time.monotonic()
         self._worst: tuple[float, str] | None = None
         counts, remaining = "{task.completed:.0f}/{task.total:.0f}", TimeRemainingColumn(elapsed_when_finished=True)
         self._bar = _Bar(f"{cells} cells", counts, TimeElapsedColumn(), remaining, quiet=quiet)
@@ -149,7 +183,62 @@ class SweepProgress:
         self._bar.update(self._task, completed=self._done)
         if not self._bar.is_shown and not self._quiet and not outcome.reused:
             shown = outcome.error if outcome.error else "not finite" if value is None else f"{value:.1f}"
-            print(f"{self._done}/{self._cells}{failed}  {label}: {shown}", file=sys.stderr, flush=True)
+            done, total = self._done - self._reused, self._cells - self._reused
+            left = time_left(time.monotonic() - self._began, done, total)
+            print(f"{self._done}/{self._cells}{failed}  {label}: {shown}{left}", file=sys.stderr, flush=True)
+
+
+class StepsProgress:
+    """Progress of steps of one kind, as the trials of a study: a line for each step that is over, and the time left.
+
+    On a terminal the lines are above a bar.
+
+    Attributes:
+        done: How many steps are over.
+    """
+
+    def __init__(self, total: int, *, done: int = 0, bound: str = "about", quiet: bool = False) -> None:
+        """Prepare the progress bar.
+
+        Args:
+            total: The number of steps.
+            done: How many are over before the start.
+            bound: `about`, or `at least` where the total may grow; see `time_left`.
+            quiet: Print nothing.
+        """
+        self._total, self.done, self._instant, self._bound, self._quiet = total, done, done, bound, quiet
+        self._began = time.monotonic()
+        counts, remaining = "{task.completed:.0f}/{task.total:.0f}", TimeRemainingColumn(elapsed_when_finished=True)
+        # A bar without a step is removed, as of a verification that replays nothing.
+        self._bar = _Bar("", counts, TimeElapsedColumn(), remaining, quiet=quiet, transient=True)
+        self._task = self._bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> StepsProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, line: str, *, instant: bool = False, total: int = 0) -> None:
+        """Count a step that is over.
+
+        Args:
+            line: The line about it.
+            instant: Whether it took no time, as a run of the store.
+            total: The number of steps, if it has grown.
+        """
+        self._bar.live.transient = False
+        self.done += 1
+        self._instant += instant
+        self._total = max(self._total, total, self.done)
+        self._bar.update(self._task, completed=self.done, total=self._total)
+        if not self._quiet:
+            steps, total_steps = self.done - self._instant, self._total - self._instant
+            left = time_left(time.monotonic() - self._began, steps, total_steps, self._bound)
+            console = self._bar.console
+            text = line if self._bar.is_shown else f"{line}{left}"
+            console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 PLAIN_EVERY = 5.0
@@ -174,10 +263,11 @@ class RunsProgress:
         """
         self._runs, self._quiet, self._began = dict(runs), quiet, time.monotonic()
         self._finished: dict[str, int] = {}
+        self._reused = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         counts = "{task.completed:.0f}/{task.total:.0f} trajectories"
-        self._bar = _Bar("", counts, TimeElapsedColumn(), quiet=quiet)
+        self._bar = _Bar("", counts, TimeElapsedColumn(), TimeRemainingColumn(), quiet=quiet)
         self._total = sum(budget for _, budget in self._runs.values())
         self._task = self._bar.add_task("", total=self._total)
         if not quiet:
@@ -198,6 +288,7 @@ class RunsProgress:
     def __call__(self, label: str, outcome: CellOutcome) -> None:
         """Count a run that is over."""
         self._finished[label] = self._runs[label][1]
+        self._reused += self._runs[label][1] * outcome.reused
         self._show()
         if not self._quiet:
             value = outcome.result.get("evaluation", {}).get("evaluation")
@@ -212,7 +303,9 @@ class RunsProgress:
             done = self._show()
             if not self._bar.is_shown and not self._quiet and time.monotonic() - last_printed >= PLAIN_EVERY:
                 last_printed = time.monotonic()
-                announce(f"{last_printed - self._began:.0f} s: {done} of {self._total} trajectories")
+                elapsed = last_printed - self._began
+                left = time_left(elapsed, done - self._reused, self._total - self._reused)
+                announce(f"{elapsed:.0f} s: {done} of {self._total} trajectories{left}")
 
     def _show(self) -> int:
         """Update the bar, and return how many trajectories are done."""
