@@ -12,7 +12,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 # Tests start dozens of processes, which take half as long where Python may keep its bytecode.
 test test-slow: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-slow traces check bench docs clean
+.PHONY: run test test-slow traces check bench docs notebooks clean
 
 run: $(READY)
 	$(BIN)/byzbench run --algo decbyzpg --attack alie --topology ring --compare
@@ -36,6 +36,9 @@ check: $(DEV)
 
 docs: $(DEV)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: $(DEV)
+	$(BIN)/python docs/_site/notebooks.py
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/throughput.py

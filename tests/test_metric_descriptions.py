@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,10 @@ from byzbench.aggregators.median import Median
 from byzbench.core import RuleContext, RuleOutput
 from byzbench.experiments import runner
 from byzbench.experiments.metric_descriptions import METRICS, TIMING, TRACE, result_descriptions
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = r'\.log\(\s*"(\w+)"|[{ ]"(\w+)": float\('
+"""A name in a call of `log`, or in the dict of numbers that a round returns."""
 
 TINY: dict[str, Any] = {"agents": 5, "byzantine": 1, "trajectories": 8, "attack": "sign_flip"}
 RUNS: dict[str, dict[str, Any]] = {
@@ -77,6 +82,14 @@ def test_runs_write_what_is_described(tmp_path: Path, monkeypatch: pytest.Monkey
     for log, keys in written.items():
         assert keys == {key.name for key in described[log]}
     assert results == {key.name for key in result_descriptions()}
+
+
+def test_what_code_logs_is_described() -> None:
+    """The names that methods and rules log or return, also those of which the runs above use no example."""
+    files = [*ROOT.glob("algorithms/*.py"), *ROOT.glob("byzbench/core/*.py"), *ROOT.glob("byzbench/aggregators/*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    logged = {name for text in texts for pair in re.findall(LOGS, text) for name in pair if name}
+    assert {"no_majority", "large_batch"} <= logged <= {key.name for key in METRICS}
 
 
 def test_descriptions_are_complete_and_name_each_key_once() -> None:

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import os
 import re
 import shlex
@@ -208,3 +209,48 @@ def test_docs_sweeps(tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stderr)
         assert done.stdout.strip() or done.stderr.strip()
     assert {path.name for path in tmp_path.glob("*.p*")} == {"heatmap.png", "curves.pdf"}
+
+
+CLUSTER = """
+import json, shutil, subprocess, sys
+from ray.cluster_utils import Cluster
+here = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+cluster = Cluster(initialize_head=True, head_node_args={**here, "include_dashboard": False})
+cluster.add_node(**here)
+outputs = []
+for command in json.loads(sys.argv[1]):
+    if any("HEAD" in word for word in command):
+        shutil.rmtree("runs")  # so that the cluster has something to do
+        command = [word.replace("HEAD:6379", cluster.address) for word in command]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert done.returncode == 0, (command, done.stderr[-2000:])
+    outputs.append(done.stdout + done.stderr)
+cluster.shutdown()
+print(json.dumps(outputs))
+"""
+
+
+@pytest.mark.slow
+def test_docs_ray(tmp_path: Path) -> None:
+    """Its commands and its script, one after the other, on a cluster of two nodes in the place of HEAD."""
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    page = "docs/ray.md"
+    (tmp_path / "suite.toml").write_text(re.findall(r"```toml.*?\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)[0])
+    script = re.findall(r"```python.*?\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)[0]
+    todo = [["-m", *command] for command in commands(page)] + [["-c", script]]
+    switches = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # as in test_ray
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **switches}
+    done = subprocess.run(
+        [sys.executable, "cluster.py", json.dumps(todo)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    planned, alone, cluster, python = json.loads(done.stdout.splitlines()[-1])
+    assert "12 cells: 12 to run" in planned
+    assert blocks(page, "text")[0] in alone
+    assert blocks(page, "text")[0] in cluster
+    assert python.count("\n") == 6

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from byzbench.catalogue import summary
 from byzbench.core import Categorical, Component, FloatRange
@@ -34,9 +34,9 @@ from byzbench.sweeps.cells import CellOutcome
 from byzbench.sweeps.executors import Executor, make_executor
 from byzbench.sweeps.grid import SweepGrid, SweepPlan, plan_sweep
 from byzbench.sweeps.sweep import run_sweep
-from byzbench.tuning.evaluation import evaluation_plan, evaluation_suite, tuning_attacks, tuning_problems
-from byzbench.tuning.problem import TuningProblem, tuning_problem
-from byzbench.tuning.search import best, open_study, run_study
+
+if TYPE_CHECKING:  # searches import Optuna, which other functions do not need
+    from byzbench.tuning.problem import TuningProblem
 
 Parameters: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Further parameters of components by kind: {"attack": {"z": 1.5}}."""
@@ -188,6 +188,8 @@ def tune(
     Raises:
         UserError: The study is invalid; the message is one line.
     """
+    from byzbench.tuning.problem import tuning_problem
+
     attacks, against = _listed("attacks", attacks), _listed("against", against)
     if bool(attacks) == bool(against):
         raise InvalidParameter("tune takes attacks=[...] to tune an algorithm, or against=[...] to tune an attack")
@@ -232,6 +234,8 @@ def evaluate(
     Raises:
         UserError: The suite or an attack is invalid; the message is one line.
     """
+    from byzbench.tuning.evaluation import evaluation_plan, evaluation_suite, tuning_attacks, tuning_problems
+
     store, content = Path(out), evaluation_suite(_grid(suite), algo)
     with _opened(executor, store, jobs) as workers:
         files = []
@@ -386,6 +390,8 @@ def _study(
     problem: TuningProblem, trials: int, store: Path, workers: Executor, storage: str | Path | None = None
 ) -> TunedParameters:
     """Run a study up to a number of trials, and return its best parameters."""
+    from byzbench.tuning.search import best, open_study, run_study
+
     study = open_study(problem, storage or store / "studies" / f"{problem.hash}.journal")
     run_study(problem, study, workers, trials)
     return best(problem, study)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,9 @@ from byzbench.catalogue import describe_component, summary
 from byzbench.experiments.metric_descriptions import METRICS, TIMING, TRACE, MetricDescription, result_descriptions
 from byzbench.file_formats import FORMATS, json_schema
 from byzbench.identity import equal_digests
+
+sys.path.insert(0, str(Path(__file__).parent))
+from notebooks import NOTEBOOKS, notebook_page
 
 ROOT = Path(__file__).resolve().parents[2]
 BESIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
@@ -34,8 +38,12 @@ def on_files(files: Files, config: Any) -> Files:
     pages |= {f"reference/schemas/{name}.schema.json": f"{schema}\n" for name, schema in schemas.items()}
     pages["reference/components/index.md"] = kinds()
     pages |= {f"reference/components/{kind}.md": components(kind, files) for kind in registry.KINDS}
-    for path, text in pages.items():
-        files.append(File.generated(config, path, content=text))
+    pictures: dict[str, bytes] = {}
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        pages[f"notebooks/{path.stem}.md"], shown = notebook_page(path)
+        pictures |= {f"notebooks/{name}": content for name, content in shown.items()}
+    for name, content in [*pages.items(), *pictures.items()]:
+        files.append(File.generated(config, name, content=content))
     palette = (ROOT / "byzbench/reports/palette.css").read_text(encoding="utf-8")
     files.append(File.generated(config, "stylesheets/palette.css", content=palette))
     return files
