@@ -112,9 +112,10 @@ class ReportRow:
 
     @property
     def gaps(self) -> list[str]:
-        """Statements of how many runs failed, are not finite or are unfinished."""
+        """Statements of how many runs failed, have no value or are unfinished."""
         failed = sum(entry.status == "failed" for entry in self.entries)
-        counts = {"failed": failed, "not finite": self.lost - failed, "unfinished": self.unfinished}
+        valueless = "not finite" if self.point is None else "not finite, or not evaluated by then"
+        counts = {"failed": failed, valueless: self.lost - failed, "unfinished": self.unfinished}
         return [f"{count} of {len(self.entries)} {word}" for word, count in counts.items() if count]
 
     @property
