@@ -22,6 +22,7 @@ from byzbench.leaderboard.audits import Audit
 from byzbench.leaderboard.frozen import Frozen
 from byzbench.leaderboard.pilot import Pilot
 from byzbench.leaderboard.references import References
+from byzbench.leaderboard.replay import ReplayResult
 from byzbench.leaderboard.schema import Cell, Submission
 from byzbench.leaderboard.submitting import RunManifest
 from byzbench.leaderboard.suites import Suite
@@ -169,6 +170,14 @@ def _sweep_file() -> JsonSchema:
     return schema
 
 
+def _verdict() -> JsonSchema:
+    replay = TypeAdapter(ReplayResult).json_schema()
+    definitions = replay.pop("$defs", {})
+    facts = {name: {"type": ["string", "null"]} for name in ("submission", "commit", "base")}
+    found = {"findings": _array(_TEXT), "replay": {"anyOf": [replay, {"type": "null"}]}, "exit": _COUNT}
+    return _object({"schema": _SCHEMA_NUMBER, "folder": _TEXT, **facts, **found}, **{"$defs": definitions})
+
+
 FORMATS: Mapping[str, FileFormat] = {
     each.name: each
     for each in (
@@ -235,6 +244,12 @@ FORMATS: Mapping[str, FileFormat] = {
             _of_class(Submission),
         ),
         FileFormat("cells.jsonl", "submission", "The result of each cell of the suite, a line each.", _of_class(Cell)),
+        FileFormat(
+            "verdict.json",
+            "yours",
+            "What the checks and the replay of a submission found; `byzbench leaderboard verify --verdict` writes it.",
+            _verdict,
+        ),
         FileFormat("SUITE.toml", "suites", "The strata, attacks and references of a suite.", _of_class(Suite)),
         FileFormat(
             "SUITE.json",

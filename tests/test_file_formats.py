@@ -15,8 +15,10 @@ from jsonschema import Draft202012Validator
 import byzbench
 from byzbench.experiments.experiment import Experiment
 from byzbench.file_formats import FORMATS, json_schema
+from byzbench.leaderboard.replay import ReplayResult
 from byzbench.leaderboard.schema import read_submission
 from byzbench.leaderboard.submitting import RunManifest
+from byzbench.leaderboard.verification import Verification
 from byzbench.records.run_folder import RunFolder
 from byzbench.records.tuned import TunedOn, TunedParameters
 from byzbench.sweeps.cells import timed_out
@@ -62,6 +64,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         objective={"value": 1.5, "trial": 0, "trials": 2},
         on=TunedOn(**TUNED_ON, trajectories=8, agents=5, byzantine=1, topology="star"),
     ).write(out / "tuned.json")
+    replay = ReplayResult("exact", 2, "salt", (), ())
+    Verification(SUBMISSIONS[0], "0" * 64, None, None, (), replay, 0).write(out / "verdict.json")
     return out
 
 
@@ -71,7 +75,7 @@ def files(store: Path) -> Iterator[tuple[str, Path]]:
     yield from ((name, path) for name in (*logs, "archived.json") for path in store.glob(f"*/{name}"))
     yield "sweep-HASH.json", next(store.glob("sweep-*.json"))
     yield "leaderboard-SUITE-HASH.json", next(store.glob("leaderboard-*.json"))
-    yield "tuned.json", store / "tuned.json"
+    yield from ((name, store / name) for name in ("tuned.json", "verdict.json"))
     for submission in SUBMISSIONS:
         yield from ((name, submission / name) for name in ("submission.json", "cells.jsonl"))
     suites = ROOT / "leaderboards/suites"

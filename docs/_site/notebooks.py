@@ -34,10 +34,11 @@ def run_notebook(path: Path, folder: Path) -> str:
     from nbclient import NotebookClient
 
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for cells with !byzbench
-    os.environ |= {"IPYTHONDIR": str(folder / ".ipython"), "PATH": programs}
+    environment = {**os.environ, "IPYTHONDIR": str(folder / ".ipython"), "PATH": programs}
     notebook = nbformat.read(path, as_version=4)
     options = {"timeout": 600, "record_timing": False, "coalesce_streams": True}
-    NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}, **options).execute()
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}, **options)
+    client.execute(env=environment)
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return nbformat.writes(notebook) + "\n"
 
