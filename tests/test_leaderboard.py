@@ -22,6 +22,7 @@ from tiny_suite import (
     TINY,
     checked,
     edited,
+    forget_suites,
     inflate,
     lines_of,
     main,
@@ -32,9 +33,11 @@ from tiny_suite import (
 
 from byzbench.errors import InvalidParameter, Undefined, UserError
 from byzbench.identity import ENGINE
+from byzbench.leaderboard import suites
 from byzbench.leaderboard.checks import _compare_with_others
 from byzbench.leaderboard.entries import read_entry
 from byzbench.leaderboard.exchangeability import LEVELS
+from byzbench.leaderboard.frozen import freeze_suite
 from byzbench.leaderboard.guard import guard
 from byzbench.leaderboard.plan import canonical_spec, check_component, plan_submission
 from byzbench.leaderboard.replay import draw_cells
@@ -318,6 +321,29 @@ def test_the_track_of_attacks_runs_the_suites_algorithms(tiny: Suite) -> None:
     assert {place.attack for place in entered.cells} == {"none", "sign_flip"}
     assert {place.algo for place in entered.cells} == {"decbyzpg(N=4, B=2, lr_schedule=constant, baseline=none)"}
     assert len(entered.cells) == 4
+
+
+def test_two_algorithms_of_a_suite_may_have_the_same_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an attack sends all the same, a server computes what agents of a complete graph do."""
+    method = METHOD.algo or ""
+    text = TINY.replace("tiny-v1", "both-v1").replace("seeds = 2", "seeds = 1").replace(method, f"{method[:-1]}, p=1)")
+    server = text[text.index("[[algorithm]]") :]
+    changes = {"decbyzpg": "byzpg", "decentralised": "server", "-complete": "-star", '"complete"': '"star"'}
+    for before, after in changes.items():
+        server = server.replace(before, after)
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites/both-v1.toml").write_text(text + server)
+    with monkeypatch.context() as patch:
+        patch.setattr(suites, "files", lambda package: tmp_path)
+        forget_suites()
+        freeze_suite(suite("both-v1"))
+        entered = plan_submission(suite("both-v1"), "attack", Method(attack="ipm"))
+        run(entered, tmp_path / "runs")
+        cells = collect_cells(entered, tmp_path / "runs")
+        assert (len(cells), len({cell.trace for cell in cells.values()})) == (4, 2)
+        folder = write_submission(entered, cells, ABOUT, tmp_path / "submissions")
+        assert not checked(folder).refused
+    forget_suites()
 
 
 def test_every_cell_is_drawn_equally_often(home: Path, tiny: Suite) -> None:
