@@ -1,4 +1,7 @@
-"""Returns at equal virtual seconds, bytes or trajectories, in the place of those at the end of each run."""
+"""Returns at equal virtual seconds, bytes or trajectories, in the place of those at the end of each run.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
-
-import numpy as np
 
 from byzbench.errors import CorruptRecord, InvalidParameter
 from byzbench.records.store import StoredRun
@@ -57,6 +58,8 @@ class Abscissa:
         Raises:
             CorruptRecord: The log cannot be trusted, or has no such metric or abscissa.
         """
+        import numpy as np
+
         from byzbench.reports.plots import curve, trace
 
         at, values = trace(run.path, metric, self.name)

@@ -173,7 +173,7 @@ class SweepProgress:
         self._done += 1
         self._reused += outcome.reused
         self._failed += outcome.status == "failed"
-        value = outcome.result["return"]["mean"] if outcome.result else None
+        value = outcome.result.get("return", {}).get("mean")
         if value is not None and (self._worst is None or value < self._worst[0]):
             self._worst = value, label
         failed = f" · {self._failed} failed" if self._failed else ""
