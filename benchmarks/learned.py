@@ -75,6 +75,7 @@ PAGE = """# What five honest agents learn
 aggregated by the geometric median. Made by `{command}`, from
 {runs} of
 
+<!-- not run by a test: they take minutes; `benchmarks/learned.py` runs them -->
 ```sh
 {commands}
 ```

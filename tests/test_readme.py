@@ -9,6 +9,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,10 @@ def test_the_page_of_commands_has_those_by_which_tasks_are_learned(monkeypatch: 
     assert blocks("docs/command-line.md", "console") == ["".join(f"{goal.command}\n" for goal in goals.values())]
 
 
-QUICK = ("list", "show", "check", "runs")
+RUNS = ("README", *(f"docs/{page}" for page in ("command-line", "tasks", "scenarios", "channels", "decentralised")))
+PAGES = tuple(f"{page}.md" for page in (*RUNS, "docs/schedules", "docs/policies", "docs/identity"))
+"""The pages each command of which works by itself."""
+QUICK = ("list", "show", "check", "runs", "version")
 """The commands that are tried with the fast tests; the others are with the slow ones."""
 
 
@@ -73,16 +78,15 @@ QUICK = ("list", "show", "check", "runs")
     "command",
     [
         pytest.param(c, id=" ".join(c), marks=[] if " ".join(c[1:]).startswith(QUICK) else [pytest.mark.slow])
-        for c in commands("README.md") + commands("docs/command-line.md")
-        if c[0] == "byzbench"
+        for c in {tuple(c): None for page in PAGES for c in commands(page) if c[0] == "byzbench"}
     ],
 )
-def test_readme_commands(command: list[str], tmp_path: Path) -> None:
+def test_commands_of_pages(command: Sequence[str], tmp_path: Path) -> None:
     if "leaderboard" in command:
         shutil.copytree(ROOT / "leaderboards", tmp_path / "leaderboards")
     done = run([sys.executable, "-m", *command], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert ("verdict" if command[1] == "run" else "") in done.stdout.strip() != ""
 
 
 @pytest.mark.parametrize("code", blocks("README.md", "python"))
@@ -133,20 +137,6 @@ def test_a_component_is_added_as_its_page_says(page: str, heading: str, tmp_path
         assert printed in done.stdout
 
 
-PAGES = ("tasks", "scenarios", "channels", "decentralised", "schedules")
-"""The pages whose commands are runs."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "command", [pytest.param(c, id=" ".join(c)) for page in PAGES for c in commands(f"docs/{page}.md") if c[1] == "run"]
-)
-def test_docs_of_runs(command: list[str], tmp_path: Path) -> None:
-    done = run([sys.executable, "-m", *command], tmp_path, ROOT)
-    assert done.returncode == 0, done.stderr
-    assert "verdict" in done.stdout
-
-
 @pytest.mark.slow
 def test_docs_graphs(tmp_path: Path) -> None:
     """The command that shows a graph says what stands there, up to the list of rules."""
@@ -160,6 +150,7 @@ def test_docs_graphs(tmp_path: Path) -> None:
 
 LINES = {
     ("tasks", 0): 0,
+    ("tasks", 1): 0,
     ("attacker", 0): 0,
     ("attacker", 1): 3,
     ("python", 0): 1,
@@ -176,6 +167,43 @@ def test_docs_python(page: str, index: int, tmp_path: Path) -> None:
     done = run([sys.executable, "script.py"], tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == LINES[page, index]
+
+
+COMPONENTS = ("docs/policies.md", "docs/scenarios.md", "CONTRIBUTING.md")
+"""The pages whose first block of Python is a file with components."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", COMPONENTS)
+def test_components_of_pages_pass_their_checks(page: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(blocks(page, "python")[0])
+    done = run([sys.executable, "-m", "byzbench", "check", "mine.py"], tmp_path, ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+EXECUTED = {
+    *product(PAGES, ["sh"]),
+    ("README.md", "python"),
+    *((f"docs/{page}.md", "python") for page, _ in LINES),
+    *product((page for page, _ in ADDED.values()), ["sh", "python"]),
+    *product(COMPONENTS, ["python"]),
+    *product(("docs/get-started.md", "docs/ray.md"), ["sh", "python", "toml"]),
+    *product(("docs/sweeps.md",), ["sh", "toml"]),
+    ("docs/graphs.md", "sh"),
+}
+"""The blocks that the tests of this file execute, by page and language."""
+MARK = "<!-- not run by a test: "
+
+
+def test_every_block_is_executed_or_says_why_not() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/extend/*.md")]:
+        page = path.relative_to(ROOT).as_posix()
+        found = re.findall(r"(.*)\n```(sh|bash|console|python|toml)\b", path.read_text(encoding="utf-8"))
+        run_here = [language for before, language in found if not before.startswith(MARK)]
+        assert not {(page, language) for language in run_here} - EXECUTED, page
+        if page in {f"docs/{name}.md" for name, _ in LINES} | set(COMPONENTS):
+            known = {index for name, index in LINES if page == f"docs/{name}.md"} or {0}
+            assert run_here.count("python") == len(known), page
 
 
 @pytest.mark.slow
