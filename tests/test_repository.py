@@ -93,3 +93,17 @@ def test_every_required_distribution_is_pinned() -> None:
 def test_links_of_pages_in_the_root_lead_to_files(page: str) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8"))
     assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
+
+
+def test_no_file_has_the_marks_of_a_conflict() -> None:
+    patterns = (
+        "*",
+        "docs/**/*.md",
+        "docs/_site/**/*",
+        "byzbench/**/*.css",
+        "leaderboards/**/*.toml",
+        ".github/**/*.yml",
+    )
+    paths = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
+    marks = re.compile(rb"^(<{7} |>{7} |={7}$)", re.MULTILINE)
+    assert not [path for path in sorted(paths) if marks.search(path.read_bytes())]
