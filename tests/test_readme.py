@@ -169,15 +169,20 @@ def test_docs_python(page: str, index: int, tmp_path: Path) -> None:
     assert done.stdout.count("\n") == LINES[page, index]
 
 
-COMPONENTS = ("docs/policies.md", "docs/scenarios.md", "CONTRIBUTING.md")
-"""The pages whose first block of Python is a file with components."""
+COMPONENTS = (
+    ("docs/policies.md", "policy"),
+    ("docs/scenarios.md", "scenario"),
+    ("CONTRIBUTING.md", "algorithm"),
+    ("CONTRIBUTING.md", "task"),
+)
+"""The pages whose first block of Python is a file with components, and the kinds of these."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", COMPONENTS)
-def test_components_of_pages_pass_their_checks(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page, kind", COMPONENTS)
+def test_components_of_pages_pass_their_checks(page: str, kind: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(blocks(page, "python")[0])
-    done = run([sys.executable, "-m", "byzbench", "check", "mine.py"], tmp_path, ROOT)
+    done = run([sys.executable, "-m", "byzbench", "check", "mine.py", "--kind", kind], tmp_path, ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -186,7 +191,7 @@ EXECUTED = {
     ("README.md", "python"),
     *((f"docs/{page}.md", "python") for page, _ in LINES),
     *product((page for page, _ in ADDED.values()), ["sh", "python"]),
-    *product(COMPONENTS, ["python"]),
+    *((page, "python") for page, _ in COMPONENTS),
     *product(("docs/get-started.md", "docs/ray.md"), ["sh", "python", "toml"]),
     *product(("docs/sweeps.md",), ["sh", "toml"]),
     ("docs/graphs.md", "sh"),
@@ -201,7 +206,7 @@ def test_every_block_is_executed_or_says_why_not() -> None:
         found = re.findall(r"(.*)\n```(sh|bash|console|python|toml)\b", path.read_text(encoding="utf-8"))
         run_here = [language for before, language in found if not before.startswith(MARK)]
         assert not {(page, language) for language in run_here} - EXECUTED, page
-        if page in {f"docs/{name}.md" for name, _ in LINES} | set(COMPONENTS):
+        if page in {f"docs/{name}.md" for name, _ in LINES} | {page for page, _ in COMPONENTS}:
             known = {index for name, index in LINES if page == f"docs/{name}.md"} or {0}
             assert run_here.count("python") == len(known), page
 
