@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from byzbench import cli, registry
 from byzbench.cli.tune import trial_line
@@ -585,6 +586,23 @@ def test_two_processes_killed_and_resumed_lose_no_finished_trial(tmp_path: Path)
     final = known()
     assert after.items() <= final.items()
     assert 24 <= len(final) <= 25  # two that ask at the same moment may both ask for the last
+
+
+def test_two_processes_that_start_together_queue_a_stale_trial_once(tmp_path: Path, monkeypatch: Any) -> None:
+    """Both see the trial of a dead process as running; the second one to mark it leaves it to the first."""
+    first, second = (open_study(problem_of(), tmp_path / "study.journal") for _ in range(2))
+    stale = first.ask()
+    stale.suggest_float("lr", 0.0, 1.0)
+    stale.set_user_attr("owner", {"host": socket.gethostname(), "pid": os.getpid()})
+    tell = second.tell
+
+    def tell_late(number: int, **state: Any) -> FrozenTrial:
+        search._requeue_stale_trials(first)
+        return tell(number, **state)
+
+    monkeypatch.setattr(second, "tell", tell_late)
+    search._requeue_stale_trials(second)
+    assert [t.state for t in second.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
 @pytest.mark.slow

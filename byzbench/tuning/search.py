@@ -450,7 +450,10 @@ def _requeue_stale_trials(study: Study) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get("owner")
         if owner is not None and owner["host"] == socket.gethostname() and not _is_other_running(owner["pid"]):
-            study.tell(trial.number, state=TrialState.FAIL)
+            try:
+                study.tell(trial.number, state=TrialState.FAIL)
+            except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                continue  # another process that starts now has marked it, and enqueues its parameters
             if trial.params:
                 study.enqueue_trial(trial.params)
 
