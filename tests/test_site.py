@@ -81,12 +81,12 @@ def test_the_boards_and_the_documentation_lead_to_each_other(browser: Any, site:
     page.goto((site / "leaderboard/boards/smoke-v2.defence.server.html").as_uri())
     colours = [page.evaluate("getComputedStyle(document.querySelector('header')).backgroundColor")]
     page.click("header a >> text=byzbench")
-    assert page.url == (site / "index.html").as_uri()
+    page.wait_for_url((site / "index.html").as_uri())
     colours.append(page.evaluate("getComputedStyle(document.querySelector('header')).backgroundColor"))
     assert colours == ["rgb(11, 79, 168)"] * 2
     page.goto((site / "boards.html").as_uri())
     page.click("text=Open the boards")
-    assert page.url == (site / "leaderboard/index.html").as_uri()
+    page.wait_for_url((site / "leaderboard/index.html").as_uri())
     page.close()
 
 
