@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from byzbench.errors import CorruptRecord, UserError
 from byzbench.records.files import parse_object, read_bytes
 from byzbench.records.store import AXES, StoredRun
-from byzbench.reports.markup import Child, Markup, el
+from byzbench.reports.markup import Child, Markup, document, el
 from byzbench.reports.result_tables import sheets
 from byzbench.reports.sheets import Table, table_columns
 from byzbench.reports.summary import ASSUMED, END_OF, Groups, clean, group
@@ -62,19 +62,11 @@ def html_report(groups: Groups, command: str = "", problems: Sequence[str] = ())
     style = _style()
     allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{allowed}'; img-src data:; base-uri 'none'; form-action 'none'"
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=policy),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("meta", name="referrer", content="no-referrer"),
-        el("title", "byzbench report"),
-        el("style", style),
-    )
     links = (el("li", el("a", name, href=f"#{_anchor(name)}")) for name, _ in sections)
-    body = el(
-        "body",
+    return document(
+        "byzbench report",
+        policy,
+        el("style", style),
         el("header", el("div", el("strong", "byzbench"), " report", class_="bar")),
         el(
             "main",
@@ -87,7 +79,6 @@ def html_report(groups: Groups, command: str = "", problems: Sequence[str] = ())
             class_="report",
         ),
     )
-    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
 
 
 def table_markup(sheet: Table) -> Markup:

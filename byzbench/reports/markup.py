@@ -97,6 +97,32 @@ def _is_allowed(address: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_./#-]*", address) is not None and not address.startswith("/")
 
 
+def document(title: str, policy: str, head: Child, *content: Child) -> str:
+    """Return a complete page, in the colours that its reader prefers.
+
+    Args:
+        title: The title of the window.
+        policy: The content security policy.
+        head: What the head has besides: the style and the scripts.
+        content: The content of the body.
+
+    Example:
+        >>> document("A", "default-src 'none'", None, "a < b").endswith("<body>a &lt; b</body></html>\\n")
+        True
+    """
+    whole = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", http_equiv="Content-Security-Policy", content=policy),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        el("meta", name="referrer", content="no-referrer"),
+        el("title", title),
+        head,
+    )
+    return f'<!doctype html>\n<html lang="en">{whole}{el("body", *content)}</html>\n'
+
+
 def outward(address: str, *children: Child) -> Markup:
     """Return a link to another site; only the children if the address is not https."""
     parts = urlsplit(address)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from byzbench.reports.markup import Child, el
+from byzbench.reports.markup import Child, document, el
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 """Content security policy: no inline scripts, no inline styles, nothing from another origin."""
@@ -22,28 +22,20 @@ def page(
         docs: The address of the documentation, https or relative to the first page; None for no link to it.
     """
     up = "../" * depth
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("meta", name="referrer", content="no-referrer"),
-        el("title", title),
+    head = [
         el("link", rel="stylesheet", href=f"{up}site.css"),
         el("script", src=f"{up}site.js", defer=True),
-    )
+    ]
     library = el("strong", "byzbench")
     if docs is not None:
         library = el("a", library, href=docs if docs.startswith("https:") else f"{up}{docs}")
     home = el("a", "leaderboards", href=f"{up}index.html")
     guide = el("a", "How to read them", href=f"{up}reading.html")
     path = el("nav", library, " / ", home, el("span", " / ", where) if where else None, aria_label="Breadcrumb")
-    body = el(
-        "body",
+    body = [
         el("a", "Skip to the content", class_="skip", href="#content"),
         el("header", el("div", path, guide, class_="bar")),
         el("main", *content, id="content", tabindex="-1"),
         el("footer", foot),
-    )
-    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'.encode()
+    ]
+    return document(title, POLICY, head, *body).encode()
