@@ -105,7 +105,7 @@ def test_sentences_and_tables(suite_findings: Findings) -> None:
     assert any(
         line.startswith("Correlation of the worst case and the clean score over 4 rows: ") for line in lines_of_page
     )
-    rows, retention, tuned = division_tables(suite_findings)
+    rows, _, retention, tuned = division_tables(suite_findings)
     assert [cells[1] for cells in rows.cells] == ["Entry alone", "Entry strong", "Entry tuned", "Entry plain"]
     assert retention.head[1:] == [
         f">{attack}" for attack in sorted(suite_findings.rows[0].row.matrix["cartpole-complete-f2"].means)
@@ -163,3 +163,58 @@ def test_a_row_of_other_rules_is_not_hidden_by_a_tuned_one(tmp_path: Path) -> No
     write_entry(tmp_path, SUITE, "tuned", method={"algo": "decbyzpg(lr=0.02)"}, tuning=tuning({"algo": "decbyzpg"}))
     (board,) = boards(SUITE, scan_entries(tmp_path)[0])
     assert {row.row.entry.slug for row in shown_rows(examine_board(board))} == {"other", "tuned"}
+
+
+def test_orders_that_tuning_changes(tmp_path: Path) -> None:
+    first, second, third = {"algo": "decbyzpg(lr=0.01)"}, {"algo": "nna"}, {"algo": "ios"}
+    rows: dict[str, tuple[float, dict[str, str], dict[str, str] | None]] = {
+        "first": (0.5, first, None),
+        "second": (0.9, second, None),
+        "third": (0.7, third, None),
+        "first-tuned": (1.1, {"algo": "decbyzpg(lr=0.02)"}, first),
+        "second-tuned": (0.9, {"algo": "nna(lr=0.02)"}, second),
+        "third-tuned": (0.7, {"algo": "ios(lr=0.02)"}, third),
+    }
+    for i, (slug, (skill, method, written)) in enumerate(rows.items()):
+        options: dict[str, Any] = {"tuning": tuning(written)} if written else {}
+        write_entry(tmp_path, SUITE, slug, skill=skill, seed=i, noise=0.02, harm=EVEN, method=method, **options)
+    (board,) = boards(SUITE, scan_entries(tmp_path)[0])
+    division = examine_board(board)
+    assert division.num_compared == 3
+    changed = {one.methods: one for one in division.reorderings}
+    assert set(changed) == {("Entry first", "Entry second"), ("Entry first", "Entry third")}
+    one = changed["Entry first", "Entry second"]
+    assert one.reversed
+    assert (one.written.value, one.tuned.value) == pytest.approx((-0.4, 0.2), abs=0.05)
+    assert "Tuning changes the certain order of 2 of 3 pairs of methods, and reverses that of 2." in sentences(division)
+    orders = next(table for table in division_tables(division) if table.name == "orders")
+    assert [cells[0] for cells in orders.cells] == ["Entry first minus Entry second", "Entry first minus Entry third"]
+    assert all(cells[1].endswith(", certain") and cells[2].endswith(", certain") for cells in orders.cells)
+
+
+def test_attacks_tuned_against_a_row_stand_beside_the_fixed_ones(tmp_path: Path) -> None:
+    aim = {"algo": "nna", "attack": "ipm(scale=3)", "against": "aimed"}
+    write_entry(tmp_path, SUITE, "aimed", skill=0.9, noise=0.02, harm=EVEN, method={"algo": "nna"})
+    write_entry(tmp_path, SUITE, "spared", skill=0.9, noise=0.02, harm=EVEN, method={"algo": "ios"})
+    harm = {"none": 0.0, aim["attack"]: 0.5}
+    write_entry(tmp_path, SUITE, "against-aimed", skill=0.9, noise=0.02, harm=harm, track="adaptive", method=aim)
+    (board,) = boards(SUITE, scan_entries(tmp_path)[0])
+    division = examine_board(board)
+    (one,) = division.adaptive
+    assert (one.method, one.attack) == ("Entry aimed", "ipm(scale=3)")
+    assert (one.clean.value, one.fixed.value, one.best_known) == pytest.approx((-0.5, -0.2, 0.4), abs=0.05)
+    aimed, spared = sorted(division.rows, key=lambda row: row.name)
+    assert one.best_known == aimed.row.best_known
+    assert spared.row.best_known == spared.score.worst.value
+    assert "for the rows that no attack was tuned against" in findings_page(SUITE, [division], "command")
+
+
+def test_the_worst_attack_of_a_row_is_named_where_it_did_harm(tmp_path: Path) -> None:
+    write_entry(tmp_path, SUITE, "harmed", skill=0.9, noise=0.02, harm={"none": 0.0, ALIE: 0.1, SPLIT: 0.4})
+    write_entry(tmp_path, SUITE, "unharmed", skill=0.9, noise=0.02, harm={}, method={"algo": "nna"})
+    (board,) = boards(SUITE, scan_entries(tmp_path)[0])
+    worst = next(table for table in division_tables(examine_board(board)) if table.name == "worst")
+    by_attack = {attack: (cases, rows) for attack, cases, rows in worst.cells}
+    assert by_attack[ALIE] == ("0", "none")
+    assert by_attack[SPLIT][0] == "1"
+    assert by_attack[SPLIT][1].startswith("Entry harmed in cartpole-complete-f2 retains 0.")

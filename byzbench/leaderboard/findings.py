@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from byzbench.canonical import to_current
 from byzbench.leaderboard.boards import Board
 from byzbench.leaderboard.entries import Entry
 from byzbench.leaderboard.frozen import METHOD
-from byzbench.leaderboard.rows import Row
+from byzbench.leaderboard.rows import Row, best_known
 from byzbench.leaderboard.suites import Suite
 from byzbench.reports.ordering import Difference, pair_test, paired_difference, separated
 from byzbench.reports.paired_tests import CONFIDENCE, holm
@@ -76,6 +77,46 @@ class TuningEffect:
 
 
 @dataclass(frozen=True)
+class Reordering:
+    """Two methods whose certain order is not the same as written and tuned.
+
+    Attributes:
+        methods: The names of both, as written.
+        written, tuned: The score of the first minus that of the second; each a paired test of its own.
+        certain: Whether the order is certain as written, and tuned (Holm over the pairs of rows of each).
+    """
+
+    methods: tuple[str, str]
+    written: Difference
+    tuned: Difference
+    certain: tuple[bool, bool]
+
+    @property
+    def reversed(self) -> bool:
+        """True if both orders are certain, and one is the other's reverse."""
+        return all(self.certain)
+
+
+@dataclass(frozen=True)
+class AdaptiveEffect:
+    """An attack that was tuned against a row.
+
+    Attributes:
+        method: The name of the row.
+        attack: The attack.
+        clean, fixed: The score under the attack minus the clean score, and minus that under the worst attacks of the
+            suite, which differ by stratum.
+        best_known: The score of the row under the worse of both in each stratum.
+    """
+
+    method: str
+    attack: str
+    clean: Difference
+    fixed: Difference
+    best_known: float
+
+
+@dataclass(frozen=True)
 class Findings:
     """The findings from the ranked rows of a board.
 
@@ -87,6 +128,8 @@ class Findings:
         correlation: Pearson correlation over rows of the worst case and the clean score; None where not defined.
         joining: The rows by the effect of joining.
         tuning: One for each tuned row whose method stands there as written, too.
+        num_compared, reorderings: The number of pairs of such methods, and those whose certain order changes.
+        adaptive: One for each attack that was tuned against a row.
     """
 
     board: Board
@@ -96,6 +139,9 @@ class Findings:
     correlation: float | None
     joining: Joining
     tuning: tuple[TuningEffect, ...]
+    num_compared: int
+    reorderings: tuple[Reordering, ...]
+    adaptive: tuple[AdaptiveEffect, ...]
 
 
 def examine_board(board: Board) -> Findings:
@@ -106,6 +152,7 @@ def examine_board(board: Board) -> Findings:
     """
     rows = tuple(_scored_rows(board))
     runs = [row.runs for row in rows]
+    tuned = [*_written_and_tuned(rows)]
     return Findings(
         board=board,
         rows=rows,
@@ -113,7 +160,10 @@ def examine_board(board: Board) -> Findings:
         better=tuple(sorted(separated(runs))),
         correlation=correlation([row.score.worst.value for row in rows], [row.score.clean.value for row in rows]),
         joining=_joining(rows),
-        tuning=tuple(_tuning(board.suite, rows)),
+        tuning=tuple(_tuning(board.suite, before, after) for before, after in tuned),
+        num_compared=len(tuned) * (len(tuned) - 1) // 2,
+        reorderings=tuple(_reorderings(tuned)),
+        adaptive=tuple(effect for row in rows for effect in _adaptive(row)),
     )
 
 
@@ -141,26 +191,53 @@ def _joining(rows: Sequence[ScoredRow]) -> Joining:
     return Joining(better, worse, tuple(name for name, _ in compared if name not in {*better, *worse}))
 
 
-def _tuning(suite: Suite, rows: Sequence[ScoredRow]) -> Iterator[TuningEffect]:
-    """Yield the effects of tuning; of rows of one method at one engine, the best one is compared."""
+def _written_and_tuned(rows: Sequence[ScoredRow]) -> Iterator[tuple[ScoredRow, ScoredRow]]:
+    """Yield each tuned row after the row of its method as written; of several at one engine, the best one."""
     written = {
         (entry.submission.method, entry.submission.code.engine): row
         for row in reversed(rows)
         if not (entry := row.row.entry).submission.studies
     }
     for row in rows:
-        entry = row.row.entry
-        searches = {tuning.task or "": tuning.search for tuning in entry.submission.studies if tuning.search}
-        method = next((search.method for search in searches.values()), None)
-        before = method and written.get((method, entry.submission.code.engine))
+        submission = row.row.entry.submission
+        method = next((search.method for search in submission.searches), None)
+        before = method and written.get((method, submission.code.engine))
         if before:
-            yield TuningEffect(
-                method=before.name,
-                worst=pair_test(row.runs, before.runs),
-                clean=paired_difference(_clean(row.runs) - _clean(before.runs)),
-                changed=_changed(suite, before.row.entry, entry),
-                fresh={task: (float(search.default), float(search.again)) for task, search in searches.items()},
-            )
+            yield before, row
+
+
+def _tuning(suite: Suite, before: ScoredRow, after: ScoredRow) -> TuningEffect:
+    searches = {study.task or "": study.search for study in after.row.entry.submission.studies if study.search}
+    return TuningEffect(
+        method=before.name,
+        worst=pair_test(after.runs, before.runs),
+        clean=paired_difference(_clean(after.runs) - _clean(before.runs)),
+        changed=_changed(suite, before.row.entry, after.row.entry),
+        fresh={task: (float(search.default), float(search.again)) for task, search in searches.items()},
+    )
+
+
+def _reorderings(tuned: Sequence[tuple[ScoredRow, ScoredRow]]) -> Iterator[Reordering]:
+    """Yield the pairs of methods whose certain order is not the same as written and tuned."""
+    orders = [separated([pair[side].runs for pair in tuned]) for side in (0, 1)]
+    for i, j in combinations(range(len(tuned)), 2):
+        signs = [((i, j) in order) - ((j, i) in order) for order in orders]
+        if signs[0] != signs[1]:
+            written, after = (pair_test(tuned[i][side].runs, tuned[j][side].runs) for side in (0, 1))
+            certain = bool(signs[0]), bool(signs[1])
+            yield Reordering((tuned[i][0].name, tuned[j][0].name), written, after, certain)
+
+
+def _adaptive(row: ScoredRow) -> Iterator[AdaptiveEffect]:
+    for aimed in row.row.aimed:
+        scores = np.mean([*aimed.scores.values()], axis=0)
+        yield AdaptiveEffect(
+            method=row.name,
+            attack=aimed.attack,
+            clean=paired_difference(scores - _clean(row.runs)),
+            fixed=paired_difference(scores - row.runs.seed_scores),
+            best_known=best_known(row.score, [aimed]),
+        )
 
 
 def _clean(runs: EntryRuns) -> np.ndarray:

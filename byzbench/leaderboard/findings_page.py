@@ -29,8 +29,8 @@ def findings_page(suite: Suite, divisions: Sequence[Findings], command: str) -> 
         f"Strata: {strata}. {suite.seeds} seeds, the same for all rows. A score is 0 at the random policy and 1 at the "
         "clean AUC of the reference; the score of a row is the mean over strata of its lowest mean under an attack of "
         "the worst case. Intervals are 95 %, over seeds.",
-        "Not shown: other tasks, numbers of agents, budgets and graphs; attacks that are fitted to a method; and how "
-        "a tuned row would do under another search. A row stands for the parameters in its line, not for all that its "
+        f"Not shown: other tasks, numbers of agents, budgets and graphs; {_unattacked(divisions)}and how a tuned row "
+        "would do under another search. A row stands for the parameters in its line, not for all that its "
         "method can do.",
     ]
     parts = []
@@ -62,22 +62,33 @@ def sentences(division: Findings) -> Iterator[str]:
             f"Under its worst attack, certainly better than learning alone: {_list(joining.better)}; certainly worse: "
             f"{_list(joining.worse)}; undecided: {_list(joining.undecided)}."
         )
+    if division.num_compared:
+        yield (
+            f"Tuning changes the certain order of {len(division.reorderings)} of {division.num_compared} pairs of "
+            f"methods, and reverses that of {sum(one.reversed for one in division.reorderings)}."
+        )
     for flag in dict.fromkeys(flag.name for row in division.rows for flag in row.row.flags):
         flagged = [row.name for row in division.rows if any(own.name == flag for own in row.row.flags)]
         yield f"Flag {flag}: {_list(flagged)}."
 
 
 def division_tables(division: Findings) -> Iterator[Table]:
-    """Yield the tables of a division: rows, retention in each stratum, the effect of tuning.
+    """Yield the tables of a division: rows, where each attack is the worst, retention in each stratum, the effect of
+    tuning, the orders that it changes, and attacks that were tuned against a row.
 
     Args:
         division: The findings.
     """
     yield _row_table(division)
+    yield _worst_table(division)
     for stratum in strata_of(division.board):
         yield _retention_table(division.rows, stratum.name)
     if division.tuning:
         yield _tuning_table(division)
+    if division.reorderings:
+        yield _order_table(division)
+    if division.adaptive:
+        yield _adaptive_table(division)
 
 
 def _row_table(division: Findings) -> Table:
@@ -111,6 +122,22 @@ def _row_cells(scored: ScoredRow) -> list[str]:
     ]
 
 
+def _worst_table(division: Findings) -> Table:
+    """Return by attack the rows whose worst attack it is in a stratum, where it did harm."""
+    attacks = dict.fromkeys(attack for row in division.rows for s in row.score.strata for attack in s.means)
+    cells = []
+    for attack in attacks:
+        harmed = [
+            f"{row.name} in {scores.name} retains {scores.retention[attack]}"
+            for row in division.rows
+            for scores in row.score.strata
+            if scores.named_attack == attack
+        ]
+        cells.append([attack, str(len(harmed)), "; ".join(harmed) or "none"])
+    title = "Where an attack is the worst: rows with a score certainly below their clean one (Holm over attacks)"
+    return Table("worst", title, [], ["attack", ">cases", "rows"], cells)
+
+
 def _retention_table(rows: Sequence[ScoredRow], stratum: str) -> Table:
     retentions = [(row.name, row.row.matrix[stratum].retention) for row in rows]
     attacks = list(dict.fromkeys(attack for _, by_attack in retentions for attack in by_attack))
@@ -135,6 +162,33 @@ def _tuning_table(division: Findings) -> Table:
         for effect in division.tuning
     ]
     return Table("tuning", "Effect of tuning: tuned minus as written, paired over seeds", [], head, cells)
+
+
+def _order_table(division: Findings) -> Table:
+    cells = []
+    for one in division.reorderings:
+        tests = zip((one.written, one.tuned), one.certain, strict=True)
+        numbers = [f"{difference}{', certain' if certain else ''}" for difference, certain in tests]
+        cells.append([" minus ".join(one.methods), *numbers])
+    title = "Orders that tuning changes: differences of scores, certain by Holm over all pairs"
+    return Table("orders", title, [], ["methods", ">as written", ">tuned"], cells)
+
+
+def _adaptive_table(division: Findings) -> Table:
+    head = ["method", "attack tuned against it", ">minus clean", ">minus the suite's worst", ">best known score"]
+    cells = [
+        [one.method, one.attack, str(one.clean), str(one.fixed), f"{one.best_known:.2f}"] for one in division.adaptive
+    ]
+    return Table("adaptive", "Attacks tuned against a row: score of the row under it", [], head, cells)
+
+
+def _unattacked(divisions: Sequence[Findings]) -> str:
+    """Return what the page lacks of attacks that are fitted to a method."""
+    rows = [row for division in divisions for row in division.rows]
+    if all(row.row.aimed for row in rows):
+        return ""
+    some = " for the rows that no attack was tuned against" if any(row.row.aimed for row in rows) else ""
+    return f"attacks that are fitted to a method{some}; "
 
 
 def _list(names: Sequence[str]) -> str:

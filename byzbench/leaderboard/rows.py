@@ -6,7 +6,7 @@ best known score, which uses the entries that are aimed at it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,6 +84,21 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class AimedAttack:
+    """An attack of the track adaptive that is aimed at a row.
+
+    Attributes:
+        slug: The slug of its entry.
+        attack: The attack.
+        scores: By stratum the scores of the row under it, [n].
+    """
+
+    slug: str
+    attack: str
+    scores: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class Row:
     """An entry of the tracks defence and reported.
 
@@ -98,7 +113,8 @@ class Row:
         score: The score of these runs; None without a reference.
         by_knowledge: By level of knowledge below the largest, the worst case over attacks that need no more; without
             levels at which a stratum has no attack.
-        best_known: The lowest worst case, with the attacks of adaptive entries that are aimed at this entry.
+        aimed: The attacks of adaptive entries that are aimed at this entry; none without a reference at their engine.
+        best_known: The lowest worst case, with one of these attacks or without.
         joining: The worst case minus the clean score of the method alone; None where no row of it can be compared.
         flags: Warnings for readers.
         unranked: The reasons why the entry is not ranked; empty if it is ranked.
@@ -115,6 +131,7 @@ class Row:
     runs: EntryRuns | None = None
     score: EntryScore | None = None
     by_knowledge: Mapping[Knowledge, float] = field(default_factory=dict)
+    aimed: tuple[AimedAttack, ...] = ()
     best_known: float | None = None
     joining: JoiningBenefit | None = None
     flags: tuple[Flag, ...] = ()
@@ -156,7 +173,8 @@ def make_row(entry: Entry, suite: Suite, peers: Peers) -> Row:
         Refused: A cell is missing.
     """
     strata, units = entry.strata(suite), reference_returns(entry, suite)
-    aimed = [adaptive for adaptive in peers.adaptive if adaptive.submission.method.against == entry.slug]
+    adaptive = [other for other in peers.adaptive if other.submission.method.against == entry.slug]
+    aimed = tuple(_aimed_attacks(adaptive, suite, strata))
     runs = score = None
     if units:
         runs = EntryRuns(tuple(stratum_runs(entry, suite, s, suite.worst_case(s), units[s.name]) for s in strata))
@@ -173,9 +191,10 @@ def make_row(entry: Entry, suite: Suite, peers: Peers) -> Row:
         runs=runs,
         score=score,
         by_knowledge=_by_knowledge(suite, strata, matrix),
-        best_known=None if score is None else _best_known(score, suite, strata, aimed),
+        aimed=aimed,
+        best_known=None if score is None else best_known(score, aimed),
         joining=None if runs is None else _joining(entry, suite, runs, peers.solo),
-        flags=tuple(flags(entry, suite, score, matrix, aimed)),
+        flags=tuple(flags(entry, suite, score, matrix, adaptive)),
         unranked=unranked_reasons(entry, superseded, scored=score is not None),
         resubmissions=_resubmissions(entry, peers.replaced),
     )
@@ -297,16 +316,24 @@ def _by_knowledge(
     return by_level
 
 
-def _best_known(score: EntryScore, suite: Suite, strata: Sequence[Stratum], aimed: Sequence[Entry]) -> float:
-    """Return the lowest worst case, with the attack of each of the entries that are aimed at a row."""
-    worst = {stratum.name: stratum.worst.value for stratum in score.strata}
-    values = [score.worst.value]
-    for adaptive in aimed:
-        attack, units = str(adaptive.submission.method.attack), reference_returns(adaptive, suite)
+def _aimed_attacks(adaptive: Iterable[Entry], suite: Suite, strata: Sequence[Stratum]) -> Iterator[AimedAttack]:
+    for entry in adaptive:
+        attack, units = str(entry.submission.method.attack), reference_returns(entry, suite)
         if units:
-            means = (cell_scores(adaptive.areas(suite, s, attack), s.random, units[s.name]).mean() for s in strata)
-            values.append(float(np.mean([min(worst[s.name], mean) for s, mean in zip(strata, means, strict=True)])))
-    return min(values)
+            scores = {s.name: cell_scores(entry.areas(suite, s, attack), s.random, units[s.name]) for s in strata}
+            yield AimedAttack(entry.slug, attack, scores)
+
+
+def best_known(score: EntryScore, aimed: Iterable[AimedAttack]) -> float:
+    """Return the lowest worst case, with one of the attacks that are aimed at a row or without.
+
+    Args:
+        score: The score of the row.
+        aimed: The attacks.
+    """
+    worst = {stratum.name: stratum.worst.value for stratum in score.strata}
+    lowered = [np.mean([min(worst[name], own.mean()) for name, own in one.scores.items()]) for one in aimed]
+    return float(min([score.worst.value, *lowered]))
 
 
 def _final_returns(entry: Entry, suite: Suite) -> dict[str, float]:
