@@ -47,6 +47,7 @@ evaluations = 2
 evaluation_episodes = 1
 [tuning]
 episodes = 1000
+trials = 2
 seeds = 3
 [[reference]]
 division = "decentralised"
@@ -199,6 +200,10 @@ def _dearer(tuning: dict[str, Any]) -> None:
     tuning["search"]["episodes"] = 10**6
 
 
+def _more_trials(tuning: dict[str, Any]) -> None:
+    tuning["trials"] = 3
+
+
 def _never_searched(tuning: dict[str, Any]) -> None:
     del tuning["search"]["ranges"]["algorithm.lr"]
 
@@ -211,6 +216,7 @@ def _never_searched(tuning: dict[str, Any]) -> None:
         (_other_seeds, "the seeds are not those of the suite's studies"),
         (_other_attacks, "the attacks are not the held-out attacks of the suite"),
         (_dearer, "the search took 1,000,000 episodes, and the suite allows 1,000"),
+        (_more_trials, "the search took 3 trials, and the suite allows 2"),
         (_never_searched, "algorithm lr is .*, and was not searched"),
     ],
 )
@@ -247,6 +253,13 @@ def test_a_study_that_is_not_the_suites_is_refused(
 def test_a_suite_that_does_not_fit_together_is_refused(replaced: dict[str, str], line: str) -> None:
     with pytest.raises(InvalidParameter, match=line):
         Suite.of(text(**replaced).encode(), "tunable-v1")
+
+
+@pytest.mark.parametrize(("written", "number"), [("", 2), ("trials = 1\n", 1), ("trials = 9\n", 2)])
+def test_trials_are_limited_by_episodes_and_by_their_number(tunable: Suite, written: str, number: int) -> None:
+    other = Suite.of(text().replace("trials = 2\n", written).encode(), "tunable-v1")
+    (study,) = method_studies(other.model_copy(update={"sha256": tunable.sha256}), METHOD)
+    assert study.trials == number
 
 
 def test_a_budget_too_small_for_one_trial_is_refused(tunable: Suite) -> None:

@@ -131,7 +131,9 @@ class SuiteStudy(ABC):
     @property
     def trials(self) -> int:
         """The number of trials that the budget allows; a pruned trial counts like a complete one."""
-        return search_budget(self.suite, self.strata) // self.episodes(self.pairs)
+        assert self.suite.tuning is not None
+        allowed = search_budget(self.suite, self.strata) // self.episodes(self.pairs)
+        return min(allowed, self.suite.tuning.trials or allowed)
 
     @cached_property
     def hash(self) -> str:
@@ -466,6 +468,8 @@ def budget_problems(suite: Suite, tuning: Tuning, search: Search, strata: Iterab
         yield "the seeds are not those of the suite's studies"
     elif search.episodes > (allowed := search_budget(suite, strata)):
         yield f"the search took {search.episodes:,} episodes, and the suite allows {allowed:,}"
+    elif tuning.trials > (allowed := suite.tuning.trials or tuning.trials):
+        yield f"the search took {tuning.trials} trials, and the suite allows {allowed}"
 
 
 def _written(kind: str, method: Method) -> registry.Spec:

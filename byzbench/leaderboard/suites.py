@@ -109,10 +109,13 @@ class SuiteTuning(Document):
         episodes: The budget of a search in episodes, summed over the agents and the server of all its runs, for each
             task (`Stratum.learner`): the search of a task's parameters has it once, and that of an attack on a row once
             for each task of the row.
+        trials: The largest number of trials of a search; None: as many as `episodes` allows. Episodes of tasks differ
+            in cost, and without it a search in a task with short budgets would take most of the time.
         seeds: Number of seeds of every trial; they are not seeds of the suite.
     """
 
     episodes: Positive
+    trials: Positive | None = None
     seeds: Annotated[int, Field(strict=True, ge=3)]
 
 
